@@ -1,30 +1,30 @@
 import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
-// The import rules are those of the house: who may know what. Each has a test that sees it fail.
+// The import rules define which code may know which other code. A test shows that each rule can fail.
 const io = ['node:child_process', 'node:net', 'node:http', 'node:https', 'undici'];
 const fs = ['node:fs', 'node:fs/promises'];
 const toolkit = ['@actions/*'];
-// The tag guard and the names of ours run nothing: they ask the engine that they are given.
+// The tag guard and the temporary tags run nothing themselves: they only use the engine that they receive.
 const concrete = [
   '**/shared/docker/*',
   '!**/shared/docker/tag-guard.ts',
   '!**/shared/docker/engine-tags.ts',
   '**/shared/artifacts/*',
-  // Reads a file, and needs no service.
+  // Reads a file and needs no service.
   '!**/shared/artifacts/on-disk.ts',
   '**/shared/cache/*',
   '**/shared/registry/*',
   '**/shared/runner/*',
-  // What is in it but the pauses between two attempts.
+  // Everything in this room except the pauses between attempts.
   '**/shared/http/*',
   '!**/shared/http/retry.ts',
 ];
 const stories = ['export-image', 'load-image', 'publish-image', 'joined'];
-// The joined action runs the stories of these two.
+// The joined action runs these two actions.
 const joinedStories = ['export-image', 'load-image'];
 const storyRooms = ['plan', 'source', 'into'];
-// What other rooms may import of load-image/into.
+// The files of load-image/into that other rooms may import.
 const intoDoors = ['into-holders', 'prove'];
 
 const rule = (groups, extra = {}) => ({
@@ -51,23 +51,23 @@ const pure = rule(
 const commands = [['@actions/exec', '@actions/io', 'node:child_process'], 'Only shared/docker runs commands.'];
 const network = [
   ['undici', 'node:http', 'node:https', 'node:net'],
-  'Only shared/http, and shared/docker to engines, use the network.',
+  'Only shared/http uses the network, and shared/docker to connect to engines.',
 ];
 const officialClient = [['@actions/artifact'], 'Only shared/artifacts uses the official client.'];
-const theRunner = [['@actions/core'], 'Only shared/runner talks to the runner.'];
+const theRunner = [['@actions/core'], 'Only shared/runner communicates with the runner.'];
 
 const syntax = [
   { selector: 'TSEnumDeclaration', message: 'Use a union type.' },
   { selector: 'ExportDefaultDeclaration', message: 'Use a named export.' },
 ];
-// What a store does is a fact in shared/image/image-store.ts.
+// The behaviour of a store is described by facts in shared/image/image-store.ts.
 const comparedStores = [
   'BinaryExpression > Literal[value="classic"]',
   'SwitchCase > Literal[value="classic"]',
   ':matches(BinaryExpression, SwitchCase) > MemberExpression[object.name="imageStores"]',
 ].map((selector) => ({ selector, message: 'Use a fact of the image store.' }));
 
-// The rooms of shared/ that each of them may import. Of the words, each may import those on its left.
+// The rooms of shared/ that each room may import. Each room in `words` may import those on its left.
 const words = ['base', 'bytes', 'image', 'tar', 'layout'];
 const mayImport = {
   ...Object.fromEntries(words.map((room, at) => [room, words.slice(0, at)])),
@@ -118,29 +118,32 @@ export default tseslint.config(
   },
   {
     files: ['{export-image,load-image,publish-image,joined}/main.ts'],
-    rules: rule([[[...io, ...fs, ...toolkit], 'An entry only wires.']], noEnvironment),
+    rules: rule([[[...io, ...fs, ...toolkit], 'An entry file only connects parts.']], noEnvironment),
   },
   {
     files: ['{export-image,load-image,publish-image,joined}/**/*.ts'],
     ignores: ['**/main.ts'],
     rules: rule(
       [
-        [toolkit, 'A story knows no toolkit.'],
-        [io, 'A story runs nothing and talks to nobody.'],
-        [concrete, 'A story knows interfaces only.', { allowTypeImports: true }],
+        [toolkit, 'The code of an action uses no toolkit.'],
+        [io, 'The code of an action runs no programs and opens no connections.'],
+        [concrete, 'The code of an action knows only interfaces.', { allowTypeImports: true }],
       ],
       noEnvironment,
     ),
   },
   {
-    // The engine fetches from a server of this room, over the loopback interface.
+    // The engine fetches from a server in this room, over the loopback interface.
     files: ['load-image/into/*.ts'],
     rules: rule(
       [
-        [toolkit, 'A story knows no toolkit.'],
-        [['node:child_process', 'node:net', 'undici'], 'A story runs nothing and talks to nobody.'],
-        [concrete, 'A story knows interfaces only.', { allowTypeImports: true }],
-        [['../*.ts', '../plan/*'], 'Loading into holders is independent of the story.'],
+        [toolkit, 'The code of an action uses no toolkit.'],
+        [
+          ['node:child_process', 'node:net', 'undici'],
+          'The code of an action runs no programs and opens no connections.',
+        ],
+        [concrete, 'The code of an action knows only interfaces.', { allowTypeImports: true }],
+        [['../*.ts', '../plan/*'], 'Loading into holders is independent of the rest of the action.'],
       ],
       noEnvironment,
     ),
@@ -166,15 +169,15 @@ export default tseslint.config(
                     ...joinedStories.flatMap((other) => storyRooms.map((room) => `**/${other}/${room}/**`)),
                     ...joinedStories.map((other) => `!**/${other}/plan/plan.ts`),
                   ],
-                  message: 'The joined action uses the doors of export-image and load-image.',
+                  message: 'The joined action imports only the doors of export-image and load-image.',
                 }
               : {
                   group: stories.filter((other) => other !== story).map((other) => `**/${other}/**`),
-                  message: 'No action imports files of another.',
+                  message: 'No action imports files of another action.',
                 },
             {
               group: ['**/into/*', ...intoDoors.map((door) => `!**/into/${door}.ts`)],
-              message: 'Only the door of a room is imported from outside.',
+              message: 'Only the doors of a room are imported from outside.',
             },
           ],
         },
@@ -187,17 +190,21 @@ export default tseslint.config(
       ...noEnvironment,
       'no-restricted-imports': [
         'error',
-        { patterns: [{ group: stories.map((story) => `**/${story}/**`), message: 'shared knows no action.' }] },
+        {
+          patterns: [
+            { group: stories.map((story) => `**/${story}/**`), message: 'shared imports nothing from the actions.' },
+          ],
+        },
       ],
     },
   },
   ...['base', 'bytes', 'layout'].map((room) => insideOf(room, commands, network, officialClient, theRunner)),
   ...['image', 'tar'].map((room) =>
-    insideOf(room, commands, network, officialClient, theRunner, [fs, 'This room touches no files.']),
+    insideOf(room, commands, network, officialClient, theRunner, [fs, 'This room uses no files.']),
   ),
   {
-    // A lock on this host is a socket, and who holds it is asked through it.
-    files: ['shared/bytes/{locks,lock-holder}.ts'],
+    // A lock on this host is a socket, which also identifies its holder.
+    files: ['shared/bytes/locks.ts'],
     rules: rule([commands, theRunner, notFromOthers('bytes')]),
   },
   {
@@ -206,23 +213,23 @@ export default tseslint.config(
       commands,
       network,
       theRunner,
-      [fs, 'This room touches no files.'],
-      [['**/artifacts/**'], 'This room knows the interface of artifacts only.', { allowTypeImports: true }],
+      [fs, 'This room uses no files.'],
+      [['**/artifacts/**'], 'This room knows only the interface of artifacts.', { allowTypeImports: true }],
       notFromOthers('handed-over'),
     ]),
   },
   insideOf('http', commands, officialClient, theRunner),
   insideOf('docker', network, officialClient, theRunner),
   {
-    // It asks engines over their API.
+    // Connects to the API of engines.
     files: ['shared/docker/api.ts'],
     rules: rule([
-      [['undici', 'node:net'], 'Engines are asked by one HTTP client.'],
+      [['undici', 'node:net'], 'Engines are used through one HTTP client.'],
       ...[commands, officialClient, theRunner, notFromOthers('docker')],
     ]),
   },
   insideOf('artifacts', commands, network, theRunner),
-  insideOf('cache', commands, network, officialClient, theRunner, [fs, 'This room touches no files.']),
+  insideOf('cache', commands, network, officialClient, theRunner, [fs, 'This room uses no files.']),
   insideOf('registry', commands, network, officialClient, theRunner),
   {
     files: ['shared/runner/*.ts'],
@@ -233,7 +240,7 @@ export default tseslint.config(
     rules: { 'max-lines-per-function': 'off', 'no-restricted-properties': 'off' },
   },
   {
-    // Tests read what programs print, and take a scenario's functions apart.
+    // Tests read the output of programs, and destructure the functions of a scenario.
     files: ['__tests__/**/*.ts'],
     rules: {
       'max-lines': 'off',

@@ -7,18 +7,18 @@ const common = {
   extensionsToTreatAsEsm: ['.ts'],
   transform: { '^.+\\.ts$': '<rootDir>/dev/jest-transform.mjs' },
   modulePathIgnorePatterns: ['<rootDir>/build/', '<rootDir>/dist/'],
-  // For a machine that is busy with other work: on a quiet one, no test takes a third of it.
+  // For a busy machine: on an idle one, no test takes a third of this time.
   testTimeout: 300_000,
 };
 
-// Needs no bundle, no engine, no root and no network.
+// Needs no bundle, engine, root or network.
 const quick = {
   ...common,
   displayName: 'quick',
   testMatch: ['<rootDir>/__tests__/{unit,contract}/**/*.test.ts'],
 };
 
-// Runs the bundles, and most of it on the engines that __tests__/fixtures/engines.ts borrows.
+// Runs the bundles, mostly on the engines that __tests__/fixtures/engines.ts borrows.
 const built = {
   ...common,
   displayName: 'built',
@@ -27,7 +27,7 @@ const built = {
   globalTeardown: '<rootDir>/dev/jest-teardown.mjs',
 };
 
-// The engine suites again: `globals` names the Docker that they borrow.
+// Runs the engine suites again, on the Docker version in `globals`.
 const onDocker29 = {
   ...built,
   displayName: 'Docker 29.7',

@@ -13,8 +13,8 @@ import { startDockerEngine } from '../dev/docker-engine.ts';
 import { median } from './measured.ts';
 import { table } from './tables.ts';
 
-// What `background: true` saves: a job that installs its packages (`npm ci` of this project, from npm's cache) and loads an image of 240 MB,
-// one after the other and side by side. `node dev/run.mjs bench/background.ts [rounds]`; both take turns.
+// Measures what `background: true` saves. A job installs its packages (`npm ci` of this project, from npm's cache) and loads a
+// 240 MB image, one after the other or side by side. Both take turns: `node dev/run.mjs bench/background.ts [rounds]`.
 
 const rounds = Number(process.argv[2] ?? 5);
 const image = makeImage({ layers: 3, layerBytes: 80_000_000, gzip: false });
@@ -40,7 +40,7 @@ async function load(): Promise<void> {
   if (exitCode !== 0) throw new Error(log);
 }
 
-/** Returns the seconds that the work took. The image and the packages are gone afterwards. */
+/** Returns the seconds that the work took. Removes the image and the packages afterwards. */
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const startedAt = performance.now();
   await work();
@@ -56,7 +56,7 @@ const ways = {
   'side by side': () => Promise.all([install(), load()]),
 };
 const times = new Map(Object.keys(ways).map((name) => [name, new Array<number>()]));
-// npm's cache is filled by the first one.
+// The first run fills npm's cache.
 await timed(ways['one after the other']);
 for (let round = 0; round < rounds; round += 1)
   for (const [name, work] of Object.entries(ways)) times.get(name)?.push(await timed(work));

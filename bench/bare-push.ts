@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
 import { basename } from 'node:path';
 
-// Measures the registry and its link: pushes files, named by their digests, from memory and concurrently, without checks.
+// Measures the registry and its link: pushes files named by their digests, concurrently and from memory, without checks.
 //   node bare-push.ts http://HOST/v2/REPOSITORY FILE…
 const [, , repository = '', ...paths] = process.argv;
 await Promise.all(

@@ -5,7 +5,7 @@ import { writeBaseContext } from '../dev/test-images.ts';
 import { sh } from './world.ts';
 
 /**
- * Builds the base of the benchmark's image and pushes it. Builders then pull it as gzip layers, like other bases.
+ * Builds the base of the benchmark's image and pushes it. Builders then pull it as gzip layers, like any other base image.
  * @returns its reference
  */
 export async function pushBase(registry: string, megabytes: number, folder: string): Promise<string> {

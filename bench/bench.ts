@@ -38,10 +38,10 @@ import { sh, startService } from './world.ts';
 //   --sizes 1000,250,4000              sizes of the unpacked images in MB
 //   --stores classic,containerd        --links unlimited,limited        --rounds 5
 //   --races producer,consumer,present,layers
-//   --only 'ours|docs'                 only contenders whose names match; their results are written to limits.md
+//   --only 'ours|docs'                 only contenders with matching names; their results are written to limits.md
 //   --builder containerd               the store of the building engine; default: that of the loading engine
 //   --redraw                           measures nothing; generates the README's tables and the plots
-//   --against DIR                      compares this project with one or more other built trees of it; only prints
+//   --against DIR                      compares this project with one or more of its other built trees; only prints
 
 const { values } = parseArgs({
   options: {
@@ -128,15 +128,15 @@ async function benchLink(
     { ...shared, engine: builder },
     { ...shared, engine: consumer },
   ];
-  // The largest image is only for the slope.
+  // The largest image is only for the slope plot.
   const isLarge = megabytes > 2000;
   const inRace = ({ name }: Contender): boolean =>
     only.test(name) && (!isLarge || inSlope.test(name) || name === withoutOverlap);
   const { produce, consume } = rivals ?? { produce: producers.filter(inRace), consume: consumers.filter(inRace) };
   const rounds = Number(values.rounds ?? (isLarge && rivals === undefined ? 1 : 5));
   const about = { megabytes, store: consumer.store, link, rounds };
-  // Warm: the build is cached, the registry has the layers, and consumers can load the artifacts of round 0.
-  // Consumers need them even if `--only` excludes their producers.
+  // Warms up: afterwards, the build is cached, the registry has the layers, and consumers can load the artifacts of round 0.
+  // Consumers need these artifacts even if `--only` excludes their producers.
   const warming = rivals?.produce ?? producers.filter(({ name }) => !isLarge || inSlope.test(name));
   removeOutputs(producing);
   for (const [position, { run }] of warming.entries()) {
@@ -159,7 +159,7 @@ async function benchLink(
     return emptyEngine(consumer);
   };
   if (races.includes('producer')) add(await race({ ...about, what: 'Producer', tarball }, produce, producing, forget));
-  // Alternates the order: at that size the state of the disk matters.
+  // At least two rounds, so that the order alternates: at that size, the state of the disk matters.
   const loading = { ...about, rounds: Math.max(2, rounds), what: 'Consumer', tarball };
   if (races.includes('consumer')) {
     const overLink = consume.some(({ name }) => name === linkedPull || name === cacheAndRebuild);
@@ -176,12 +176,12 @@ async function benchLink(
     const present = consume.filter((contender) => consumers.indexOf(contender) < 4);
     if (present.some(({ name }) => name === loopbackPull))
       await sh(consumer.env, 'docker', 'pull', '-q', `${registry.address}/charon:local`);
-    // The recipe's tarball has another manifest under the same tag.
+    // The recipe's tarball has a different manifest under the same tag.
     const again = async (): Promise<void> => {
       await sh(consumer.env, 'docker', 'load', '--input', tarballOf(consuming));
       removeOutputs(consuming);
     };
-    add(await race({ ...about, what: 'Consumer that has it', tarball }, present, consuming, again));
+    add(await race({ ...about, what: 'Consumer that already has it', tarball }, present, consuming, again));
   }
   await service.stop();
 }

@@ -16,9 +16,10 @@ import { median } from './measured.ts';
 import { seconds, table } from './tables.ts';
 import { sh, startService } from './world.ts';
 
-// The build job as users have it: a fresh builder, `cache-from: type=gha`, `cache-to: type=gha,mode=max`, and the artifact. Three jobs in a
-// row: everything is new, one layer has changed, nothing has changed. Artifacts and cache are behind one link of 100 MB/s with 100 ms for
-// each request. The contenders take turns. `node dev/run.mjs bench/build-cache.ts [--megabytes 1000] [--rounds 5]`.
+// Measures the build job as users run it: a fresh builder, `cache-from: type=gha`, `cache-to: type=gha,mode=max`, and the
+// artifact. Three jobs run in a row: everything is new, one layer has changed, nothing has changed. Artifacts and cache share one
+// link of 100 MB/s with a latency of 100 ms per request. The contenders take turns.
+// `node dev/run.mjs bench/build-cache.ts [--megabytes 1000] [--rounds 5]`.
 
 const { values } = parseArgs({
   options: { megabytes: { type: 'string', default: '1000' }, rounds: { type: 'string', default: '5' } },
@@ -35,9 +36,9 @@ const builder = 'fresh';
 
 interface Sample {
   readonly ms: number;
-  /** From the start until a job that waits for the artifact can load it. */
+  /** Time from the start until a job that waits for the artifact can load it. */
   readonly handedOverMs: number;
-  /** Undefined for BuildKit's own. */
+  /** Time of the cache export. Undefined if BuildKit itself exports the cache. */
   readonly cacheMs: number | undefined;
   readonly uploaded: number;
   readonly peakMemoryKb: number;
@@ -73,7 +74,7 @@ const ours: Job = async (arena, artifact) => {
   const { exitCode, annotations, log, peakMemoryKb } = outcome;
   if (exitCode !== 0 || annotations.length > 0) throw new Error(log.slice(-2000));
   const took = /Wrote the build cache in (?:(\d+) min )?([\d.]+) s/.exec(log);
-  if (took === null) throw new Error(`No time of the cache:\n${log.slice(-2000)}`);
+  if (took === null) throw new Error(`The log contains no time of the cache:\n${log.slice(-2000)}`);
   const cacheMs = (Number(took[1] ?? 0) * 60 + Number(took[2])) * 1000;
   return { handedOverMs: handedOverMs === 0 ? performance.now() - began : handedOverMs, cacheMs, peakMemoryKb };
 };
@@ -104,7 +105,7 @@ const samples = new Map<string, Sample[]>();
 const registry = await startRegistry();
 const engine = await startDockerEngine({ store: 'containerd', name: 'build-cache' });
 
-/** A stage that isn't in the image, with text that compresses like source code, and data that can't be compressed. */
+/** Writes a Dockerfile. One stage has text that compresses like source code. The image itself has data that can't be compressed. */
 function writeContext(base: string): void {
   mkdirSync(context);
   const lines = `for (i = 0; i < ${String(megabytes * 6000)}; i++) print "export const value" i " = " rand() ";"`;
@@ -120,7 +121,7 @@ function writeContext(base: string): void {
   writeFileSync(join(context, 'Dockerfile'), `${dockerfile.join('\n')}\n`);
 }
 
-/** A builder that has nothing, as each job on a hosted runner gets. */
+/** Provides an empty builder, like that of each job on a hosted runner. */
 async function freshBuilder(): Promise<void> {
   await sh(engine.env, 'docker', 'buildx', 'prune', '--builder', builder, '--all', '--force');
   await sh({}, 'sync');
@@ -170,8 +171,8 @@ function results(): string {
     '',
     'Median',
     'Spread (s)',
-    'Of the docs recipe',
-    'Of the tuned recipe',
+    'Ratio to the docs recipe',
+    'Ratio to the tuned recipe',
     'Image handed over after',
     'Cache',
     'Uploaded',

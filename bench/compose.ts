@@ -21,8 +21,9 @@ import { raceTable } from './tables.ts';
 import { sh, startService } from './world.ts';
 import { writeNoise } from '../dev/test-images.ts';
 
-// Six images of a compose project that share a base, from the cached build to six created containers. Compares one handover of
-// all, one for each, and the docs recipe six times, in turns. `node dev/run.mjs bench/compose.ts`.
+// Measures six images of a compose project that share a base, from the cached build to six created containers. Compares one
+// handover of all images, one handover of each, and the docs recipe six times. They take turns.
+// `node dev/run.mjs bench/compose.ts`.
 
 const services = ['api', 'worker', 'web', 'admin', 'cron', 'test'] as const;
 const [megabytes, ownMegabytes, rounds] = [250, 10, 5];

@@ -55,7 +55,7 @@ export function upload(arena: Arena, name: string, file: string, level: number):
   return officialClient(arena.service.env, `await client.uploadArtifact(${args});`);
 }
 
-// The docs recipe needs another builder on the classic store. People use docker save and docker load there.
+// On the classic store, the docs recipe needs another builder. There, people use docker save and docker load.
 async function tarballByRecipe(arena: Arena, file: string): Promise<void> {
   if (arena.engine.store === 'containerd') {
     await sh(
@@ -72,7 +72,7 @@ async function tarballByRecipe(arena: Arena, file: string): Promise<void> {
 /** The recipe in Docker's documentation: docker exporter, actions/upload-artifact, actions/download-artifact, `docker load`. */
 export const docsRecipe = 'docs recipe (zip level 6)';
 
-/** The same with `compression-level: 0` in actions/upload-artifact. */
+/** The same recipe with `compression-level: 0` in actions/upload-artifact. */
 export const tunedRecipe = 'tuned recipe (zip level 0)';
 
 const recipe =
@@ -83,7 +83,7 @@ const recipe =
     await upload(arena, `recipe-${String(level)}-${round}`, file, level);
   };
 
-/** On the classic store, which can't export a layout: the cached build into the engine, and `docker save` to /dev/null. */
+/** The classic store can't export a layout: there, it is the cached build into the engine, and `docker save` to /dev/null. */
 export const bareExport = 'floor: bare export (OCI layout, or docker save)';
 /** Uploads only the bytes of the tarball. */
 export const linkAlone = 'the link alone: bare upload';
@@ -183,7 +183,7 @@ export const withoutOverlap = 'ours with `overlap: false`';
 export const loopbackPull = 'docker pull from a loopback registry';
 /** From a registry behind the same link as the artifacts. */
 export const linkedPull = 'docker pull over the same link';
-/** Without a handover: each job builds from a cache in that registry. */
+/** No handover: each job builds from a cache in that registry. */
 export const cacheAndRebuild = 'cache in a registry over the same link, build again';
 /** The engine's own work, with the tarball in the page cache. */
 export const loadFloor = 'floor: docker load of our tarball';
@@ -280,7 +280,7 @@ export function rivalTrees(folders: readonly string[]): Record<'produce' | 'cons
   return { produce: trees.map(exportBy), consume: trees.map((tree) => ({ name: tree.name, run: load(tree, true) })) };
 }
 
-/** Exports and loads new layers, which must be compressed: from the build to the test. */
+/** Measured from the build to the test. The export must compress the new layers. */
 export function compressions(consumer: DockerEngine): readonly Contender[] {
   return ['auto', 'gzip', 'uncompressed'].map((compression) => ({
     name: compression,

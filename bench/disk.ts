@@ -12,10 +12,10 @@ export interface Disk {
 }
 
 /**
- * Makes a filesystem in a file: ext4 with a journal, as on runners. Without a journal, ext4 skips inodes that were deleted
- * in the last minutes (fs/ext4/ialloc.c, recently_deleted). An engine that is emptied and filled repeatedly then gets slower
- * each time, especially with large images (25 s became 78 s at 4 GB).
- * Throws if it can't be mounted: results from an unknown filesystem would mislead.
+ * Creates a filesystem in a file: ext4 with a journal, as on runners. Without a journal, ext4 skips inodes that were deleted in
+ * the last minutes (fs/ext4/ialloc.c, recently_deleted). An engine that is repeatedly emptied and filled then gets slower each
+ * time, especially with large images (25 s became 78 s at 4 GB).
+ * Throws if it can't be mounted, because results from an unknown filesystem would be misleading.
  */
 export function makeDisk(): Disk {
   const root = mkdtempSync(join(tmpdir(), 'ih-disk-'));
@@ -31,7 +31,7 @@ export function makeDisk(): Disk {
     writeFileSync(image, '');
     truncateSync(image, 40 * 2 ** 30);
     run('mkfs.ext4', '-q', '-F', image);
-    // Direct I/O: a second pass through the page cache would cost a fifth of a load.
+    // Direct I/O: a second pass through the page cache would take a fifth of a load's time.
     device = run('losetup', '--find', '--show', '--direct-io=on', image);
     run('mount', device, folder);
   } catch (error) {

@@ -39,7 +39,7 @@ const cells = ways.map((way) => {
 });
 const row = `| ${[new Date().toISOString().slice(0, 10), ...cells].join(' | ')} |`;
 const text = readFileSync(file, 'utf8');
-// Below the line that ends the table's head: the newest row comes first.
+// Inserts the newest row first, directly below the table's head.
 const head = /^\|(?: --- \|)+\n/m.exec(text);
 if (head === null) throw new Error(`${file} has no table`);
 const end = head.index + head[0].length;

@@ -6,9 +6,9 @@ import { median } from './measured.ts';
 /** Size and start-up time of an action. */
 export interface Footprint {
   readonly action: string;
-  /** Median of ten times in ms, from the start of the process to the error for an invalid input. */
+  /** Median of ten runs in ms, from the start of the process to the error for an invalid input. */
   readonly startMs: number;
-  /** Bytes of JavaScript read at the start. `laterBytes` are of the official client, which is read on demand. */
+  /** Bytes of JavaScript read at the start. `laterBytes` are those of the official client, which is read on demand. */
   readonly entryBytes: number;
   readonly laterBytes: number;
 }

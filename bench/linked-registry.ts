@@ -12,7 +12,7 @@ import { makeCertificate } from '../__tests__/fakes/artifact-service/tls.ts';
 import { type Digest, digestOf, hexOf } from '../shared/image/digest.ts';
 import { type Descriptor, mediaTypes, parseManifest } from '../shared/image/manifest.ts';
 
-/** A registry with one repository, with TLS and behind a link like the fake artifact service's. */
+/** A registry with one repository and TLS, behind a link like that of the fake artifact service. */
 export interface LinkedRegistry {
   /** `127.0.0.1:<port>`: docker accepts any certificate from such an address. */
   readonly address: string;
@@ -44,7 +44,7 @@ export async function startLinkedRegistry(
   const { key, cert } = makeCertificate(folder);
   const serverLink = link(limits);
   const server = createServer({ key, cert }, (request, response) => {
-    // An engine that closes the connection reports the reason itself.
+    // If an engine closes the connection, it reports the reason itself.
     answer(files, serverLink, request, response).catch(() => response.destroy());
   });
   server.listen(0, '127.0.0.1');

@@ -1,9 +1,9 @@
-// Measurements of a race: `race` makes them, tables and plots show them, results store them.
+// Measurements of a race: `race` takes them, tables and plots show them, and `Results` stores them.
 
 /** Measurements of one turn of a contender. */
 export interface Sample {
   readonly ms: number;
-  /** CPU time of the contender's processes, without engines. */
+  /** CPU time of the contender's processes, excluding engines. */
   readonly cpuSeconds: number;
   /** Artifact bytes that it downloaded. */
   readonly downloaded: number;
@@ -28,7 +28,7 @@ export interface Heading {
 
 export interface Race {
   readonly heading: Heading;
-  /** Date of the run, as 2026-01-31. */
+  /** Date of the run, such as 2026-01-31. */
   readonly day: string;
   readonly series: readonly Series[];
 }

@@ -33,7 +33,7 @@ export function barsPlot(races: readonly Race[]): string {
   return svg(790, y, parts);
 }
 
-/** Contenders in the README's plot, with names for readers. */
+/** Contenders in the README's plot, with the names that it shows. */
 const glance: readonly (readonly [string, string])[] = [
   ['ours', 'Image Handover'],
   [tunedRecipe, 'tuned recipe (no zip compression)'],
@@ -59,7 +59,7 @@ export function glancePlot(races: readonly Race[]): string {
   }));
   const most = Math.max(1, ...bars.flatMap(({ times }) => times.map(({ ms }) => ms)));
   const days = [...new Set(chosen.map(({ day }) => day))].sort().join(', ');
-  const about = `1 GB image, 100 MB/s link, two cores, ${days}: seconds, less is better`;
+  const about = `1 GB image, 100 MB/s link, two cores, ${days}: seconds, lower is better`;
   const parts = [text(10, 22, about, 'class="quiet"')];
   let y = 38;
   for (const { title, times } of bars) {

@@ -14,8 +14,8 @@ import { fetchBlob, fetchManifest } from './linked-registry.ts';
 import { median } from './measured.ts';
 import { sh, startService } from './world.ts';
 
-// Publishes an image of 1 GB to a registry that has its base. Artifact service and registry are behind links of 100 MB/s.
-// On one link a connection gets all of it; on the other at most 60 MB/s, as with a blob store.
+// Publishes a 1 GB image to a registry that has its base. The artifact service and the registry are behind links of 100 MB/s. On
+// one link, a connection can use all of it; on the other, at most 60 MB/s, as with a blob store.
 // For comparison, a bare PUT sends the same bytes from memory. The rounds alternate. `node dev/run.mjs bench/publish.ts`.
 
 const [megabytes, rounds] = [1000, 5];
@@ -71,9 +71,9 @@ try {
     }
   }
   const table = [
-    `An image of ${String(megabytes)} MB whose base the registry has, ${String(rounds)} rounds, 100 MB/s in total, ${new Date().toISOString().slice(0, 10)}:`,
+    `A ${String(megabytes)} MB image with a base that the registry has, ${String(rounds)} rounds, 100 MB/s in total, ${new Date().toISOString().slice(0, 10)}:`,
     '',
-    '| Speed of a connection | Published in | Sent | Minimum time on the link | Ratio | Bare PUT of the same bytes | Ratio | Peak memory |',
+    '| Speed per connection | Time to publish | Sent | Minimum time on the link | Ratio | Bare PUT of the same bytes | Ratio | Peak memory |',
     '| --- | --- | --- | --- | --- | --- | --- | --- |',
     ...worlds.map(({ name, samples }) => {
       const seconds = median(samples.map((sample) => sample.seconds));
@@ -124,7 +124,7 @@ async function startProxy(address: string, options: LinkOptions): Promise<{ read
       });
     }
     far.pipe(near);
-    // An interrupted connection is reported by its event.
+    // The connection's event reports an interruption.
     send(near, far, up).catch(() => far.destroy());
   });
   server.listen(0, '127.0.0.1');

@@ -4,9 +4,9 @@ import { raceTable } from './tables.ts';
 import { clientCpuSeconds, sh } from './world.ts';
 
 /**
- * Runs the contenders in turns. Every second round has the reverse order, so that a machine that slows down (its disk
- * queue fills) slows all contenders equally. Each pair of rounds starts with another contender.
- * @param prepare runs before each turn, not measured
+ * Runs the contenders in turns. Every second round reverses the order, so that a machine that slows down (because its disk queue
+ * fills) slows all contenders equally. Each pair of rounds starts with a different contender.
+ * @param prepare runs before each turn and isn't measured
  */
 export async function race(
   heading: Heading,

@@ -8,7 +8,7 @@ import { barsPlot, glancePlot, slopePlot } from './plots.ts';
 import { footprintTable, raceTable, readmeTable, summaryTable, waysTable } from './tables.ts';
 
 const orders = {
-  what: ['Producer', 'Consumer', 'Consumer that has it', 'New layers, from build to test'],
+  what: ['Producer', 'Consumer', 'Consumer that already has it', 'New layers, from build to test'],
   store: ['containerd', 'classic'],
   link: ['unlimited', 'limited'],
 } as const;
@@ -81,9 +81,9 @@ export class Results {
     };
     this.draw();
     const head =
-      'Each race is one run on a machine with two cores, with its contenders in turns. Times are medians. ' +
-      'The slow link has 100 MB/s in total, 60 MB/s for a connection, and a latency of 10 ms. ' +
-      'CPU is the time of the contender’s own processes, without the engine.';
+      'Each race is one run on a machine with two cores, in which the contenders take turns. Times are medians. ' +
+      'The slow link has 100 MB/s in total, 60 MB/s per connection, and a latency of 10 ms. ' +
+      'CPU is the time of the contender’s own processes, excluding the engine.';
     const tables = [...this.#races.map(raceTable), footprintTable(this.#footprint)];
     write('.json', `${JSON.stringify({ races: this.#races }, null, 2)}\n`);
     write('.md', `${head}\n\n${tables.join('\n\n')}\n`);
@@ -91,7 +91,7 @@ export class Results {
   }
 }
 
-/** Reads the races of an earlier run, none without one. Throws if the file has another format. */
+/** Reads the races of an earlier run, if any. Throws if the file has another format. */
 function readRaces(path: string): readonly Race[] {
   if (!existsSync(path)) return [];
   const written = parseJson(readFileSync(path, 'utf8'));

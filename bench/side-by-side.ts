@@ -10,8 +10,8 @@ import { runStep } from '../dev/action-runner.ts';
 import { build } from '../dev/build.ts';
 import { median } from './measured.ts';
 
-// Ten loads of one artifact that start within one second, in ten processes with one link. `node dev/run.mjs bench/side-by-side.ts [rounds]`.
-// Nothing is loaded into an engine, because one engine would be the bottleneck of all.
+// Measures ten loads of one artifact that start within one second, in ten processes that share one link. `node dev/run.mjs bench/side-by-side.ts [rounds]`.
+// Nothing is loaded into an engine, because a single engine would be the bottleneck.
 
 const rounds = Number(process.argv[2] ?? 5);
 const loads = 10;
@@ -22,7 +22,7 @@ const service = await startArtifactService({ link: { bytesPerSecond: 60_000_000,
 const folder = mkdtempSync(join(tmpdir(), 'ih-side-by-side-'));
 await handOverMade(service, image);
 
-/** Returns how long it took, in seconds. */
+/** Returns how long the load took, in seconds. */
 async function load(number: number): Promise<number> {
   await sleep((1000 / loads) * number);
   const startedAt = performance.now();

@@ -32,7 +32,7 @@ export function raceTable({ heading, series, day }: Race): string {
     ];
     return `| ${cells.join(' | ')} |`;
   });
-  const names = ['', 'Median', 'Spread (s)', 'First as a part of it', 'CPU', 'Downloaded', 'Peak memory'];
+  const names = ['', 'Median', 'Spread (s)', 'Ratio of first to this', 'CPU', 'Downloaded', 'Peak memory'];
   const head = [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`];
   return [`#### ${titleOf(heading)}, ${roundsOf(heading)}, ${day}`, '', ...head, ...rows].join('\n');
 }
@@ -45,7 +45,7 @@ function movedAndHeld(samples: readonly Sample[]): readonly [downloaded: string,
   ];
 }
 
-/** Returns every time of every contender in seconds. Pairs of a round show more than medians if the machine is busy. */
+/** Returns every time of every contender in seconds. On a busy machine, pairs from one round show more than medians. */
 export function roundByRound({ series }: Race): string {
   return series.map(({ name, samples }) => `${name}: ${samples.map(({ ms }) => seconds(ms)).join(', ')}`).join('\n');
 }
@@ -63,7 +63,7 @@ function bytes(count: number): string {
   return count < 1e6 ? `${(count / 1e3).toFixed(0)} kB` : `${(count / 1e6).toFixed(0)} MB`;
 }
 
-/** Compares this project with common recipes and with lower bounds, one row for each race. */
+/** Compares this project with common recipes and lower bounds, one row for each race. */
 export function summaryTable(races: readonly Race[]): string {
   const rows = races.flatMap((race) => {
     const ours = timeOf(race, 'ours');
@@ -91,20 +91,20 @@ export function summaryTable(races: readonly Race[]): string {
     'the floor',
     '`overlap: false`',
   ];
-  const names = ['', 'Ours', ...others.map((name) => `of ${name}`), 'Downloaded', 'Peak memory'];
+  const names = ['', 'Ours', ...others.map((name) => `ratio to ${name}`), 'Downloaded', 'Peak memory'];
   return [`| ${names.join(' | ')} |`, `|${' --- |'.repeat(names.length)}`, ...rows].join('\n');
 }
 
-/** Returns the README's race: 1 GB, containerd store, slow link. Without a link if the image is already present. */
+/** Returns the README's race: 1 GB, containerd store, slow link. If the image is already present, the link is unlimited. */
 function shown(races: readonly Race[], what: string): Race | undefined {
-  const link = what === 'Consumer that has it' ? 'unlimited' : 'limited';
+  const link = what === 'Consumer that already has it' ? 'unlimited' : 'limited';
   return races.find(
     ({ heading }) =>
       heading.what === what && heading.megabytes === 1000 && heading.store === 'containerd' && heading.link === link,
   );
 }
 
-/** Returns the README's table on speed: this project, and the docs recipe, also tuned. */
+/** Returns the README's speed table: this project, the docs recipe, and the tuned recipe. */
 export function readmeTable(races: readonly Race[]): string {
   const rows = [
     ['Image Handover', 'ours'],
@@ -112,16 +112,16 @@ export function readmeTable(races: readonly Race[]): string {
     ['that recipe with `compression-level: 0`', tunedRecipe],
   ].map(([title = '', name = '']) => [
     title,
-    ...['Producer', 'Consumer', 'Consumer that has it'].map((what) => {
+    ...['Producer', 'Consumer', 'Consumer that already has it'].map((what) => {
       const race = shown(races, what);
       return race === undefined ? '' : `${seconds(timeOf(race, name))} s`;
     }),
   ]);
-  const names = ['1 GB image', 'The build job hands it over', 'A test job loads it', 'A warm runner has it already'];
+  const names = ['1 GB image', 'The build job hands it over', 'A test job loads it', 'A warm runner already has it'];
   return table(names, rows);
 }
 
-/** Compares the ways to share an image between jobs: the measured wait of a test job, advantages and disadvantages. */
+/** Compares the ways to share an image between jobs: how long a test job waits, advantages and disadvantages. */
 export function waysTable(races: readonly Race[]): string {
   const race = shown(races, 'Consumer');
   const wait = (name: string): string => {
@@ -151,7 +151,7 @@ export function waysTable(races: readonly Race[]): string {
       ],
       [
         'Matrix: each job builds for itself',
-        'a whole build',
+        'a full build',
         'simplest',
         'n builds, and the published image is not the one that was tested',
       ],

@@ -11,8 +11,8 @@ import { rangedReader } from '../shared/artifacts/blob/ranged-reader.ts';
 import { resultsService, serviceCredentials } from '../shared/artifacts/service/results-service.ts';
 import { httpClient } from '../shared/http/client.ts';
 
-// Slow connections. Compares uploads and downloads of 100 MB with and without a second request for slow parts, and with and without more
-// parts at once. `node dev/run.mjs bench/trickle.ts [rounds]`; all sides take turns.
+// Measures slow connections. Compares uploads and downloads of 100 MB with and without a second request for slow parts, and with
+// and without more parts at once. All sides take turns: `node dev/run.mjs bench/trickle.ts [rounds]`.
 
 const megabytes = 100;
 const rounds = Number(process.argv[2] ?? 100);
@@ -20,7 +20,7 @@ const { signal } = new AbortController();
 const piece = randomBytes(1_000_000);
 const pieces = (): Readable => Readable.from(Array.from({ length: megabytes }, () => piece));
 
-/** Seconds, and the sent bytes for each needed byte. */
+/** Seconds, and the number of bytes sent for each byte needed. */
 interface Run {
   readonly seconds: number;
   readonly sent: number;
@@ -62,7 +62,7 @@ const download: Side = async (service, adapts) => {
   return run;
 };
 
-/** Returns rows of the table: each side as it is, and without adapting. */
+/** Returns rows of the table: each side with and without adapting. */
 async function race(name: string, link: LinkOptions, turns: number, sides: Record<string, Side>): Promise<string[]> {
   const service = await startArtifactService({ link });
   await using store = testStore(service);

@@ -17,14 +17,14 @@ export interface BenchService {
   downloaded(): Promise<number>;
   /** Returns the number of blob bytes uploaded so far, of artifacts and caches. */
   uploaded(): Promise<number>;
-  /** Protects the current artifacts from `forget`. */
+  /** Makes `forget` keep the current artifacts. */
   keep(): Promise<void>;
-  /** Removes the content of all other artifacts. */
+  /** Removes the content of all artifacts except those that were kept. */
   forget(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** @param tls false for services that BuildKit uses too: it doesn't know the fake's certificate */
+/** @param tls false for services that BuildKit also uses, because BuildKit doesn't trust the fake's certificate */
 export async function startService(
   link: LinkOptions,
   { tls }: { readonly tls: boolean } = { tls: true },
@@ -65,7 +65,7 @@ export async function startService(
   };
 }
 
-/** Returns the CPU seconds of all finished child processes, without engines (proc(5), cutime). */
+/** Returns the CPU seconds of all finished child processes, excluding engines (proc(5), cutime). */
 export function clientCpuSeconds(): number {
   const fields = readFileSync('/proc/self/stat', 'utf8')
     .replace(/^.*\) /, '')
@@ -90,6 +90,6 @@ export async function sh(
 /** Runs a script with the official client in a separate process, like the upload and download actions. */
 export async function officialClient(env: Readonly<Record<string, string>>, script: string): Promise<void> {
   const head = `import { DefaultArtifactClient } from '@actions/artifact';\nconst client = new DefaultArtifactClient();\n`;
-  // The client keeps connections open for some seconds. Like the actions, this ends the process.
+  // The client keeps connections open for a few seconds. Like the actions, this script ends the process.
   await sh(env, process.execPath, '--input-type=module', '-e', `${head}${script}\nprocess.exit(0);`);
 }

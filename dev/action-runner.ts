@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 
-/** A step to run as the workflow runner would: defaults from action.yml, `INPUT_*`, files for outputs and summary. */
+/** A step to run the way the workflow runner does: defaults from action.yml, `INPUT_*`, and files for outputs and the summary. */
 export interface StepRequest {
   /** Folder of the action below the project, such as `export-image`; `.` is the joined action. */
   readonly action: string;
@@ -30,9 +30,9 @@ export interface StepOutcome {
   readonly log: string;
   readonly outputs: Readonly<Record<string, string>>;
   readonly summary: string;
-  /** `::error …::` and similar commands, decoded as the runner shows them. */
+  /** `::error …::` and similar commands, decoded the way the runner shows them. */
   readonly annotations: readonly { readonly level: string; readonly title: string; readonly message: string }[];
-  /** Largest resident size of the step's own process in kB. */
+  /** Peak resident size of the step's own process, in kB. */
   readonly peakMemoryKb: number;
   /** Files that the step left in RUNNER_TEMP. */
   readonly leftInTemp: readonly string[];
@@ -40,7 +40,7 @@ export interface StepOutcome {
 
 export const projectRoot = fileURLToPath(new URL('..', import.meta.url));
 
-/** Runs one step of a built action as a child process of this Node. */
+/** Runs one step of a built action in a child process with this process's Node. */
 export async function runStep(request: StepRequest): Promise<StepOutcome> {
   const files = await mkdtemp(join(tmpdir(), 'runner-'));
   const temp = await mkdtemp(join(tmpdir(), 'runner-temp-'));
@@ -51,7 +51,7 @@ export async function runStep(request: StepRequest): Promise<StepOutcome> {
     const definition = await readAction(request.action);
     const { exitCode, log, peakMemoryKb } = await runNode(definition.main, request, {
       ...process.env,
-      // Belongs to the job that runs the tests.
+      // This ID belongs to the job that runs the tests.
       ACTIONS_ORCHESTRATION_ID: undefined,
       GITHUB_ACTIONS: 'true',
       GITHUB_OUTPUT: outputFile,
@@ -148,7 +148,7 @@ function runNode(
   }
   let peakMemoryKb = 0;
   const watch = setInterval(() => {
-    // proc(5): VmHWM is the peak of the resident size so far.
+    // proc(5): VmHWM is the peak resident size so far.
     if (!existsSync(`/proc/${String(child.pid)}/status`)) return;
     const status = readFileSync(`/proc/${String(child.pid)}/status`, { encoding: 'utf8', flag: 'r' });
     peakMemoryKb = Math.max(peakMemoryKb, Number(/^VmHWM:\s+(\d+)/m.exec(status)?.[1] ?? 0));

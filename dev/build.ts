@@ -21,14 +21,14 @@ const stampFile = join(root, 'build', 'bundles.json');
 
 /**
  * Rebuilds the outdated bundles in `dist/`, two at a time.
- * A bundle is up to date if its sources, its tools and the bundle itself have the hash of its last build here.
+ * A bundle is up to date if the hash of its sources, its tools and the bundle itself matches its last build on this machine.
  * @returns the names of the rebuilt bundles
  */
 export async function build(): Promise<readonly string[]> {
   mkdirSync(join(root, 'build'), { recursive: true });
   let outdated: readonly string[] = [];
   await withLock(join(root, 'build'), async () => {
-    // Always compiled in full, in a few seconds: tsc's incremental mode doesn't notice that its last output was changed or removed.
+    // Always a full compilation, which takes a few seconds: tsc's incremental mode doesn't notice changed or removed output.
     await node('typescript/lib/tsc.js', ['--project', 'tsconfig.build.json']);
     const stamps = readStamps();
     outdated = [...entries].filter(([name, entry]) => stamps.get(name) !== stampOf(name, entry)).map(([name]) => name);
@@ -99,7 +99,7 @@ function importedBy(entry: string): readonly string[] {
   return [...found].sort();
 }
 
-// Throws if a bundle contains a path of this machine: then another machine would build a different bundle.
+// Throws if a bundle contains a path of this machine, because another machine would then build a different bundle.
 function requireClean(out: string): void {
   for (const file of readdirSync(out)) {
     if (readFileSync(join(out, file), 'utf8').includes(root))

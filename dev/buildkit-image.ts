@@ -6,12 +6,12 @@ import type { EngineClient } from './docker-engine.ts';
 import { goPart } from './go-parts.ts';
 import { writeRootFilesystem } from './test-images.ts';
 
-/** The image of builders that `buildx create --driver docker-container` and docker/setup-buildx-action pull. */
+/** The image that `buildx create --driver docker-container` and docker/setup-buildx-action pull for their builders. */
 export const buildKitImage = 'moby/buildkit:buildx-stable-1';
 const certificates = 'etc/ssl/certs/ca-certificates.crt';
 
 /**
- * Imports BuildKit, built from source, under the image name that buildx pulls, because nothing can be pulled here.
+ * Builds BuildKit from source and imports it under the image name that buildx pulls, because nothing can be pulled here.
  * Test engines have no bridge: a builder that needs the network (registry, cache service) needs `--driver-opt network=host`.
  */
 export async function provideBuildKit(engine: EngineClient): Promise<void> {
@@ -36,7 +36,7 @@ export async function provideBuildKit(engine: EngineClient): Promise<void> {
   }
 }
 
-// Copies what BuildKit needs to fetch a Git context: git, its shared libraries, and the scripts behind `git submodule`.
+// Copies what BuildKit needs to fetch a Git context: git, its shared libraries, and the scripts that `git submodule` runs.
 function copyGit(root: string): void {
   const ask = (program: string, ...args: readonly string[]): string =>
     execFileSync(program, args, { encoding: 'utf8' }).trim();

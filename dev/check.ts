@@ -12,7 +12,7 @@ import { zizmorFindings } from './zizmor.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** A check and its name. It returns its findings, none on success. */
+/** A named check. `run` returns the findings, or none on success. */
 interface Check {
   readonly name: string;
   readonly run: () => readonly string[] | Promise<readonly string[]>;

@@ -46,7 +46,7 @@ export function minikubeLabels(node: string): NodeOptions['labels'] {
   };
 }
 
-/** Writes the file that contains the socket of a minikube node's container runtime. */
+/** Writes a minikube node's configuration file that contains the socket of its container runtime. */
 export function setRuntime(engine: Pick<DockerEngine, 'docker'>, node: string, socket: string): void {
   const folder = mkdtempSync(join(tmpdir(), 'ih-crictl-'));
   try {
@@ -89,7 +89,7 @@ function copyProgram(name: string, path: string, root: string): void {
   }
 }
 
-/** Starts a node. If it runs containerd, waits until that answers. */
+/** Starts a node. If the node runs containerd, waits until containerd responds. */
 export async function startNode(
   engine: Pick<DockerEngine, 'docker'>,
   { name, labels, command }: NodeOptions,
@@ -111,7 +111,7 @@ export async function startNode(
   return { name, ctr };
 }
 
-/** Waits until a node's containerd answers. */
+/** Waits until a node's containerd responds. */
 export async function waitForContainerd(engine: Pick<DockerEngine, 'docker'>, name: string): Promise<void> {
   const ctr = (...args: readonly string[]): string => engine.docker('exec', name, 'ctr', '--namespace=k8s.io', ...args);
   for (let tries = 0; !answers(ctr); tries += 1) {

@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 
 const maxLength = 72;
-// Older commits were made before the rule.
+// Older commits predate the rule.
 const newest = '50';
 
 /**
- * Returns the newest commits' subjects that are too long. Merges are skipped. A clone without history returns none.
+ * Returns the subjects of recent commits that are too long. Skips merges. Returns none in a clone without history.
  * @param root a folder in the clone
  */
 export function longSubjects(root: string): readonly string[] {

@@ -5,7 +5,7 @@ const knip = fileURLToPath(new URL('../node_modules/knip/bin/knip.js', import.me
 
 /**
  * Returns unused files, exports and dependencies. A use in a test doesn't count as a use of product code.
- * An export for tests alone needs the tag `@internal`, and a test that can't reach the behaviour in another way.
+ * An export that only tests use needs the tag `@internal`. It is allowed only if tests can't reach the behaviour in another way.
  * @param root the folder with `package.json` and `knip.jsonc`
  */
 export function deadCode(root: string): readonly string[] {

@@ -50,17 +50,17 @@ export interface DockerEngine extends EngineClient {
   stop(): Promise<void>;
 }
 
-// Takes seconds on a quiet machine.
+// Starting takes seconds on an idle machine.
 const readyMs = 240_000;
 
-/** Starts an engine and waits until it answers. Other engines on the machine are not touched. */
+/** Starts an engine and waits until it responds. Doesn't touch other engines on the machine. */
 export async function startDockerEngine(options: {
   readonly store: ImageStore;
   /** Default: `packaged`. */
   readonly version?: DockerVersion;
   /** Part of the folder's name, to tell engines apart. */
   readonly name?: string;
-  /** Parent of the engine's folder. Default: the system's temporary folder. */
+  /** Parent folder of the engine's folder. Default: the system's temporary folder. */
   readonly folder?: string;
 }): Promise<DockerEngine> {
   if (process.getuid?.() !== 0) throw new Error('Starting a Docker engine needs root: run this with sudo.');
@@ -112,7 +112,7 @@ async function partsOf(version: DockerVersion): Promise<DockerParts> {
 /**
  * Returns a client of an engine that another process has started.
  * @param root the engine's folder
- * @param folder where the client keeps its logins and builders
+ * @param folder where the client stores its logins and builders
  */
 export async function clientOf(
   { root, store, version }: { readonly root: string; readonly store: ImageStore; readonly version: DockerVersion },
@@ -164,7 +164,7 @@ function spawnDaemon(parts: DockerParts, root: string, store: ImageStore): Child
   return child;
 }
 
-// In the environment of every process of an engine.
+// An environment variable of every process of an engine.
 const mark = 'IMAGE_HANDOVER_ENGINE';
 
 function killMarked(root: string): void {
@@ -198,7 +198,7 @@ async function waitUntilReady(child: ChildProcess, root: string, query: () => st
 function stopAtOnce(child: ChildProcess, root: string): void {
   child.kill('SIGTERM');
   const neverNotified = new Int32Array(new SharedArrayBuffer(4));
-  // The engine removes its pid file at its end.
+  // The engine removes its pid file when it ends.
   for (let tries = 0; existsSync(join(root, 'pid')) && tries < 100; tries += 1) Atomics.wait(neverNotified, 0, 0, 100);
   removeRoot(root);
 }

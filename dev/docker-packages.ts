@@ -16,7 +16,7 @@ export interface DockerParts {
 
 const wanted = [
   ...['docker.io', 'docker-cli', 'docker-buildx', 'docker-compose', 'containerd', 'docker-registry', 'busybox-static'],
-  // docker-init in docker.io links to it.
+  // docker.io's docker-init is a link to it.
   'tini-static',
 ] as const;
 const stable = ['runc', 'iptables', 'pigz', 'iproute2', 'openssl', 'ca-certificates'] as const;
@@ -29,8 +29,8 @@ const cache = join(cacheRoot, 'docker');
 export const aptLock = cache;
 
 /**
- * Finds Docker 28 or newer with buildx, or installs it from the distribution's packages. Debian has the current ones in its
- * unstable suite: those are unpacked into a folder and the system isn't changed.
+ * Finds Docker 28 or newer with buildx, or installs it from the distribution's packages. On Debian, the current packages are in
+ * the unstable suite: they are unpacked into a folder, and the system isn't changed.
  */
 export async function dockerParts(): Promise<DockerParts> {
   const root = join(cache, 'root');
@@ -105,7 +105,7 @@ function install(root: string): void {
   unpackFromUnstable(wanted, root);
 }
 
-/** Downloads the missing packages from Debian's unstable suite and unpacks them. Hold the lock `aptLock`. */
+/** Downloads the missing packages from Debian's unstable suite and unpacks them. The caller must hold `aptLock`. */
 export function unpackFromUnstable(packages: readonly string[], root: string): void {
   const present = unpackedPackages(root);
   const options = unstableOptions();
@@ -149,7 +149,7 @@ export function apt(args: readonly string[], options: readonly string[] = [], cw
   if (status !== 0) throw new Error(`apt-get ${args.join(' ')} failed: ${stderr.toString()}${stdout.toString()}`);
 }
 
-// Separate lists and settings of apt: the system's are not changed.
+// Gives apt separate lists and settings, so the system's are not changed.
 function unstableOptions(): readonly string[] {
   const lists = join(cache, 'apt', 'lists');
   const archives = join(cache, 'apt', 'cache');

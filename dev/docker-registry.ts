@@ -13,7 +13,7 @@ import { endChild, spawnOwn, onExit } from './own-processes.ts';
 
 /** A registry on the loopback interface that this process started. */
 export interface Registry {
-  /** `127.0.0.1:<port>`: docker uses such an address without TLS. */
+  /** `127.0.0.1:<port>`: docker needs no TLS for such an address. */
   readonly address: string;
   stop(): Promise<void>;
 }
@@ -23,7 +23,7 @@ export interface Login {
   readonly password: string;
 }
 
-/** Real registries: CNCF's distribution from the distribution's package, and zot, built from source. */
+/** Real registries: CNCF's Distribution from the Linux distribution's package, and zot, built from source. */
 export const registrySoftware = ['docker-registry', 'zot'] as const;
 
 export interface RegistryOptions {
@@ -42,7 +42,7 @@ export interface RegistryOptions {
   };
 }
 
-/** Starts a registry with an empty storage. */
+/** Starts a registry with empty storage. */
 export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
   const root = mkdtempSync(join(tmpdir(), 'ih-registry-'));
   const remove = (): void => rmSync(root, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
@@ -106,7 +106,7 @@ function authentication(root: string, { login, tokens }: RegistryOptions): strin
 
 function passwordFile(root: string, login: Login): string {
   const file = join(root, 'htpasswd');
-  // Registries accept bcrypt only, which Node doesn't have. Debian's perl has it from the C library.
+  // Registries accept only bcrypt, which Node doesn't have. Debian's perl gets it from the C library.
   const salt = `$2b$05$${randomBytes(16).toString('hex').slice(0, 22)}`;
   const hash = execFileSync('perl', ['-e', 'print crypt($ARGV[0], $ARGV[1])', login.password, salt]).toString();
   writeFileSync(file, `${login.user}:${hash}\n`);

@@ -6,7 +6,7 @@ import { updateCoverage } from './requirements-coverage.ts';
 
 // Generates tables in the documentation from action.yml (`<!-- inputs: load-image/action.yml -->` … `<!-- /inputs -->`)
 // and figures from benchmark results (`<!-- results: bench/results/full-summary.md -->` … `<!-- /results -->`). Snippets get the
-// pinned actions of workflows and examples, which Dependabot updates.
+// pinned actions from workflows and examples, which Dependabot updates.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const documents = [

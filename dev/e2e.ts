@@ -8,8 +8,8 @@ import { projectRoot } from './action-runner.ts';
 import { build } from './build.ts';
 import { goPart, describeMissingGo } from './go-parts.ts';
 
-// `npm run e2e` runs every scenario in act, a real workflow runner; `npm run e2e -- matrix` those whose names match. Those on a real Gitea
-// run only with `npm run e2e -- gitea`: the first time, it is built.
+// `npm run e2e` runs every scenario in act, a real workflow runner; `npm run e2e -- matrix` runs those with matching names.
+// Scenarios on a real Gitea run only with `npm run e2e -- gitea`, which builds Gitea the first time.
 
 const filters = process.argv.slice(2);
 const isNamed = (name: string): boolean => filters.length === 0 || filters.some((filter) => name.includes(filter));
@@ -17,7 +17,7 @@ const chosen = scenarios.filter(
   ({ name, host }) => isNamed(name) && (host === undefined || filters.some((filter) => filter.startsWith(host))),
 );
 if (chosen.length === 0)
-  fail(`No scenario matches ${filters.join(', ')}. There are: ${scenarios.map(({ name }) => name).join(', ')}.`);
+  fail(`No scenario matches ${filters.join(', ')}. Available: ${scenarios.map(({ name }) => name).join(', ')}.`);
 title('Building dist/ and the Go parts');
 await build();
 const missingGo = describeMissingGo();
@@ -43,14 +43,14 @@ try {
     const label = `${scenario.name} (${((performance.now() - startedAt) / 1000).toFixed(0)} s)`;
     if (error === undefined) console.log(`✓ ${label}`);
     else {
-      console.log(`✗ ${label}: ${error}\nThe logs of its workflows: ${join(logs, `${scenario.name}-*.log`)}`);
+      console.log(`✗ ${label}: ${error}\nWorkflow logs: ${join(logs, `${scenario.name}-*.log`)}`);
       failures.push(scenario.name);
     }
   }
 } finally {
   await world.stop();
 }
-title('What doesn’t run here');
+title('Not run here');
 for (const [what, why] of Object.entries(notRunHere)) console.log(`${what}: ${why}`);
 for (const what of unaccounted()) {
   console.log(`✗ ${what}: no scenario runs it, and __tests__/e2e/scenarios.ts gives no reason`);

@@ -10,9 +10,9 @@ import {
 } from './docker-engine.ts';
 
 // Starts engines once for all suites of a jest worker, because a start takes seconds. jest's main process owns them: a worker is
-// killed half a second after its last suite, which is too short to stop an engine.
+// killed half a second after its last suite, which is too little time to stop an engine.
 
-/** Serves engines to workers, started on demand. `close` stops them all. */
+/** Lends engines to workers and starts them on demand. `close` stops them all. */
 export async function lendEngines(): Promise<{ readonly url: string; close(): Promise<void> }> {
   const engines = new Map<string, Promise<DockerEngine>>();
   const server = createServer((request, response) => {

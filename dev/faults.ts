@@ -5,8 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { isObject, parseJson } from '../shared/base/json.ts';
 
-// `npm run faults`: a table of faults, their moments, stores and Dockers, and how each step ended. `-- --long` runs thousands of
-// cases; `-- --seed 7 --first 120 --cases 1` repeats one.
+// `npm run faults` breaks steps and writes a table of the faults, their moments, stores and Dockers, and how each step ended.
+// `-- --long` runs thousands of cases; `-- --seed 7 --first 120 --cases 1` repeats one.
 
 const { values } = parseArgs({
   options: {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// `npm run fuzz`: the property tests of readers of untrusted bytes, with more runs. `-- --runs 100000 --seed 7`. A failure prints its seed.
+// `npm run fuzz` runs the property tests of readers of untrusted bytes more often. Options: `-- --runs 100000 --seed 7`. A failure prints its seed.
 
 const { values } = parseArgs({ options: { runs: { type: 'string', default: '20000' }, seed: { type: 'string' } } });
 const root = fileURLToPath(new URL('..', import.meta.url));

@@ -17,25 +17,25 @@ export interface Gitea {
   readonly url: string;
   /** `owner/name` of the repository. */
   readonly repository: string;
-  /** An administrator. The password is a token for the API. */
+  /** An administrator. Its password is an API token. */
   readonly admin: Login;
   /** Its SQLite database. */
   readonly database: string;
-  /** The folder of its artifact storage; `tmp-upload` has the blocks of unfinished uploads. */
+  /** The folder of its artifact storage; `tmp-upload` contains the blocks of unfinished uploads. */
   readonly artifacts: string;
   /**
    * Calls the API as the administrator.
    * @param path below `/api/v1`
-   * @throws Error unless the answer is a success
+   * @throws Error unless the request succeeds
    */
   api(method: string, path: string, body?: unknown): Promise<unknown>;
   stop(): Promise<void>;
 }
 
-// The name `org` is reserved there.
+// Gitea reserves the name `org`.
 const user = 'tester';
 
-/** Starts a Gitea with an empty database. Its version is that of the Go part. */
+/** Starts a Gitea with an empty database. The Go part determines its version. */
 export async function startGitea(): Promise<Gitea> {
   const part = await goPart('gitea');
   const root = mkdtempSync(join(tmpdir(), 'ih-gitea-'));
@@ -75,7 +75,7 @@ export async function startGitea(): Promise<Gitea> {
   }
 }
 
-/** Returns a configuration: custom/conf/app.example.ini of the module describes all settings. */
+/** Returns a configuration file. The module's custom/conf/app.example.ini describes all settings. */
 function settings(root: string, part: string, port: number): string {
   const secret = (): string => randomBytes(32).toString('hex');
   const sections: Readonly<Record<string, Readonly<Record<string, string | number | boolean>>>> = {
@@ -91,7 +91,7 @@ function settings(root: string, part: string, port: number): string {
     database: { DB_TYPE: 'sqlite3', PATH: join(root, 'data', 'gitea.db'), SQLITE_JOURNAL_MODE: 'WAL' },
     repository: { ROOT: join(root, 'repositories') },
     indexer: { ISSUE_INDEXER_TYPE: 'db' },
-    // Its installation is complete.
+    // Marks the installation as complete.
     security: { INSTALL_LOCK: true, SECRET_KEY: secret() },
     log: { MODE: 'console', LEVEL: 'warn' },
     actions: { ENABLED: true },

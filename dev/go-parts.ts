@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import { apt, aptLock, cacheRoot, isUnpacked, unpackFromUnstable, withLock } from './docker-packages.ts';
 import { spawnOwn } from './own-processes.ts';
 
-// Builds programs that no distribution packages in the required version. Each is a module of the Go module proxy. It is built
-// inside its folder of Go's module cache, so its own go.mod and go.sum apply.
+// Builds programs that no distribution packages in the required version. Each comes from the Go module proxy. It is built inside
+// its folder in Go's module cache, so its own go.mod and go.sum apply.
 
 interface Recipe {
   readonly title: string;
@@ -21,12 +21,12 @@ interface Recipe {
   readonly flags: readonly string[];
   /** What the build needs besides Go: the C compiler, or also libseccomp. */
   readonly needs?: 'cc' | 'libseccomp';
-  /** Folders of the module that the program reads when it runs; copied next to it. */
+  /** Folders of the module that the program reads at run time; copied next to it. */
   readonly folders?: readonly string[];
   readonly minutes: number;
 }
 
-/** Another version to run the tests with, such as `TESTED_BUILDKIT=v0.29.0`. */
+/** `TESTED_BUILDKIT=v0.29.0` runs the tests with another version. */
 const buildkitVersion = process.env['TESTED_BUILDKIT'] ?? 'v0.34.2';
 
 /** The programs and their pinned versions. */
@@ -59,8 +59,8 @@ export const goParts = {
     flags: ['-ldflags=-X github.com/moby/moby/v2/dockerversion.Version=29.7.0'],
     minutes: 3,
   },
-  // The newest version that needs no module that Go's module proxy lacks. SQLite is in C. Without the tag `bindata`, it reads its
-  // templates and texts from folders (modules/setting/server.go, STATIC_ROOT_PATH).
+  // The newest version whose required modules are all on Go's module proxy. SQLite is written in C. Without the tag `bindata`,
+  // Gitea reads its templates and texts from folders (modules/setting/server.go, STATIC_ROOT_PATH).
   gitea: {
     title: 'Gitea 1.26.0',
     module: 'code.gitea.io/gitea',
@@ -71,7 +71,7 @@ export const goParts = {
     folders: ['options', 'public', 'templates'],
     minutes: 15,
   },
-  // Only the command: its node image is in a registry.
+  // Only the command is built: its node image exists only in a registry.
   kind: {
     title: 'kind 0.33.0',
     module: 'sigs.k8s.io/kind',
@@ -80,7 +80,7 @@ export const goParts = {
     flags: [],
     minutes: 1,
   },
-  // Debian stable's runc is too old for Docker 29.7: it doesn't support time namespaces. Static, so it also runs in images.
+  // Debian stable's runc is too old for Docker 29.7: it doesn't support time namespaces. This build is static, so it also runs in images.
   runc: {
     title: 'runc 1.5.2',
     module: 'github.com/opencontainers/runc',
@@ -90,7 +90,7 @@ export const goParts = {
     needs: 'libseccomp',
     minutes: 1,
   },
-  // Shares no code with docker-registry. Later versions have a module name that some proxies lack.
+  // Shares no code with docker-registry. Some proxies don't have the module name of later versions.
   zot: {
     title: 'zot 1.4.3',
     module: 'github.com/project-zot/zot',
@@ -104,7 +104,7 @@ export const goParts = {
 export type GoPart = keyof typeof goParts;
 
 const cache = join(cacheRoot, 'go-parts');
-// The newest Go that a module requires.
+// The newest Go version that any of these modules requires.
 const minimumGo = { major: 1, minor: 26, patch: 8 } as const;
 const debian = { packages: ['golang-1.26-go', 'golang-1.26-src'], home: 'usr/lib/go-1.26' } as const;
 const debianGo = join(cache, 'go');
@@ -117,7 +117,7 @@ export function describeMissingGo(): string | undefined {
   return `there is no Go ${wanted} or newer on PATH${status === 0 ? ` (go version prints "${stdout.trim()}")` : ''}`;
 }
 
-/** Describes what is missing to build these parts without installing anything. Returns undefined if they are built or Go is present. */
+/** Describes what is missing to build these parts without installing anything. Returns undefined if they are already built or Go is present. */
 export function describeMissingGoParts(names: readonly GoPart[]): string | undefined {
   return names.every((name) => existsSync(folderOfPart(name))) ? undefined : describeMissingGo();
 }
@@ -173,7 +173,7 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
   await run(go, ['build', ...fixed, ...recipe.flags, '-o', `${partial}/`, ...recipe.programs], source, {
     CGO_ENABLED: recipe.needs === undefined ? '0' : '1',
   });
-  // Go's module cache is read-only, and its modes are copied.
+  // Go's module cache is read-only, and a plain copy would be as well.
   for (const name of recipe.folders ?? [])
     execFileSync('cp', ['-r', '--no-preserve=mode', join(source, name), partial]);
   renameSync(partial, folder);
@@ -247,7 +247,7 @@ async function installForC(needs: 'cc' | 'libseccomp'): Promise<void> {
   });
 }
 
-// `node dev/run.mjs dev/go-parts.ts` builds in advance what the tests need.
+// `node dev/run.mjs dev/go-parts.ts` builds in advance the parts that the tests need.
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   for (const name of ['dockerd', 'runc', 'buildkit', 'act', 'zot', 'kind'] as const) await goPart(name);
 }

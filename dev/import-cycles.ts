@@ -3,7 +3,7 @@ import { join, posix } from 'node:path';
 import ts from 'typescript';
 
 /**
- * Returns the cycles in which files import each other, type imports included.
+ * Returns the cycles in which files import each other, including type imports.
  * @param root the parent of the folders
  * @param folders folders below `root` whose TypeScript files are checked
  * @returns one line for each cycle, `a.ts → b.ts → a.ts`

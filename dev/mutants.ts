@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// `npm run mutants -- shared/image/reference.ts` lists the changes of a file that the unit tests which import it don't notice.
-// `--tests` selects other tests. docs/testing.md has the scores.
+// `npm run mutants -- shared/image/reference.ts` lists changes to a file that the unit tests importing it don't notice. `--tests`
+// selects other tests. The scores are in docs/testing.md.
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { positionals, values } = parseArgs({
@@ -14,12 +14,12 @@ const { positionals, values } = parseArgs({
 });
 const files = globSync(positionals, { cwd: root }).sort();
 if (files.length === 0) {
-  console.error('Name files, or patterns of them: npm run mutants -- shared/image/reference.ts');
+  console.error('Pass files or patterns: npm run mutants -- shared/image/reference.ts');
   process.exit(2);
 }
 for (const file of files) {
   const tests = testsOf(file);
-  if (tests.length === 0) console.error(`No unit test imports ${file}: name tests with --tests.`);
+  if (tests.length === 0) console.error(`No unit test imports ${file}: select tests with --tests.`);
   if (tests.length === 0 || !mutate(file, tests)) process.exitCode = 1;
 }
 
@@ -37,7 +37,7 @@ function mutate(file: string, tests: readonly string[]): boolean {
   const { status } = spawnSync(process.execPath, [stryker, 'run', 'dev/stryker.config.mjs', '--mutate', file], {
     cwd: root,
     stdio: 'inherit',
-    // Stryker uses its option `testFiles` only in the first run. Then each mutant would load every test file of the configuration.
+    // Stryker uses its option `testFiles` only in the first run. After that, each mutant would load every test file of the configuration.
     env: { FUZZ_RUNS: '20', ...process.env, MUTANT_FILE: file, MUTANT_TESTS: tests.join() },
   });
   return status === 0;

@@ -6,16 +6,16 @@ const exitHandlers = new Set<() => void>();
 process.on('exit', () => {
   for (const work of exitHandlers) work();
 });
-// A signal would otherwise end this process without its exit handlers.
+// A signal would otherwise end this process without running its exit handlers.
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
 
-/** Starts a program that the kernel ends with this process, even if this process is killed. */
+/** Starts a program that the kernel kills when this process ends, even if this process is killed. */
 export function spawnOwn(program: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   return spawn('setpriv', ['--pdeathsig', 'TERM', program, ...args], options);
 }
 
-/** Runs the synchronous function when this process exits, unless the returned function was called before. */
+/** Runs the synchronous function when this process exits, unless the returned function was called first. */
 export function onExit(work: () => void): () => void {
   exitHandlers.add(work);
   return () => void exitHandlers.delete(work);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { apt, aptLock, withLock } from './docker-packages.ts';
 import { onExit } from './own-processes.ts';
 
-/** Podman with a separate image storage. */
+/** Podman with separate image storage. */
 export interface Podman {
   /** Environment variables that make podman use that storage. */
   readonly env: Readonly<Record<string, string>>;
@@ -18,10 +18,10 @@ export interface Podman {
   remove(): void;
 }
 
-/** Installs podman if it is missing, and creates an empty storage. Other storages on the machine are not touched. */
+/** Installs podman if it is missing, and creates empty storage. Doesn't touch other storage on the machine. */
 export async function startPodman(): Promise<Podman> {
   if (process.getuid?.() !== 0)
-    throw new Error('Starting podman with a separate storage needs root: run this with sudo.');
+    throw new Error('Starting podman with separate storage needs root: run this with sudo.');
   await installPrograms({ podman: 'podman' });
   const root = mkdtempSync(join(tmpdir(), 'ih-podman-'));
   const env = writeConfiguration(root);

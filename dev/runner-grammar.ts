@@ -34,7 +34,7 @@ export async function workflowErrors(text: string, isWhole = true): Promise<read
     getWorkflowSchema(),
     new NoOperationTraceWriter(),
   );
-  // `background`, `wait`, `cancel` and `parallel` exist since June 2026. The package (0.3.61) has them behind a feature flag.
+  // `background`, `wait`, `cancel` and `parallel` have existed since June 2026. The package (0.3.61) requires a feature flag for them.
   context.state['featureFlags'] = new FeatureFlags({ allowBackgroundSteps: true });
   const { value } = parseWorkflow({ name: '', content: text }, context);
   if (isWhole && value !== undefined && context.errors.count === 0) await convertWorkflowTemplate(context, value);
@@ -45,7 +45,7 @@ function errorsOf({ errors }: Context): readonly string[] {
   return errors.getErrors().map(({ message }) => message.trim());
 }
 
-/** A workflow that contains a snippet: the snippet itself, or with the minimum around it. */
+/** A workflow that contains a snippet: the snippet alone, or with the required minimum around it. */
 export interface SnippetWorkflow {
   readonly text: string;
   readonly isWhole: boolean;
@@ -53,12 +53,12 @@ export interface SnippetWorkflow {
 
 const frame = { jobs: 'jobs:\n', job: '  job:\n    runs-on: ubuntu-latest\n    steps:\n' } as const;
 
-/** Returns the keys that a workflow needs above its jobs, without those that it has. */
+/** Returns the keys that a workflow needs above its jobs, except those that it already has. */
 function headWithout(keys: readonly string[]): string {
   return ['on: push\n', 'permissions: {}\n'].filter((line) => !keys.includes(line.split(':')[0] ?? '')).join('');
 }
 
-/** Returns a workflow for a snippet of the documentation. A snippet with `jobs` must be complete: readers copy it unchanged. */
+/** Returns a workflow for a snippet in the documentation. A snippet with `jobs` must be complete, because readers copy it unchanged. */
 export function workflowOfSnippet(snippet: string): SnippetWorkflow {
   const content: unknown = parseAllDocuments(snippet).at(0)?.toJS();
   if (Array.isArray(content)) return part(headWithout([]) + frame.jobs + frame.job + indented(snippet, 6));

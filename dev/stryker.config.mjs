@@ -17,7 +17,7 @@ export default {
   // Generous, because a timeout on a busy machine would count as a detected mutant.
   timeoutMS: 120_000,
   timeoutFactor: 4,
-  // A second run tests only new mutants, and survivors with new tests.
+  // A second run tests only new mutants, and surviving mutants that have new tests.
   incremental: true,
   incrementalFile: `${report}.json`,
   reporters: ['clear-text', 'html'],

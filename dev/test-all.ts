@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// `npm run test:all` runs everything, in hours. After a failed part, the others still run. `-- --seed 7` for other cases.
+// `npm run test:all` runs everything, which takes hours. If a part fails, the others still run. `-- --seed 7` selects other cases.
 
 const { values } = parseArgs({ options: { seed: { type: 'string', default: '1' } } });
 const seed = ['--seed', values.seed] as const;
@@ -24,7 +24,7 @@ for (const [title, args] of parts) {
   const { code, log } = await run(args);
   const [, passed = 0, failed = 0, skipped = 0] = ([...log.matchAll(closingLine)].at(-1) ?? []).map(Number);
   counts.passed += passed;
-  // An interrupted part has no closing line.
+  // An interrupted part prints no closing line.
   counts.failed += code === 0 ? failed : Math.max(failed, 1);
   counts.skipped += skipped;
   results.push(`${code === 0 ? '✓' : '✗'} ${title}`);

@@ -51,8 +51,8 @@ export interface LargeImage {
 }
 
 /**
- * Writes a build context of a realistic image: a base, tens of thousands of small files like node_modules, binaries, and
- * data that can't be compressed.
+ * Writes a build context of a realistic image: a base, tens of thousands of small files as in node_modules, binaries, and data
+ * that can't be compressed.
  */
 export async function writeLargeContext(directory: string, { megabytes, smallFiles, base }: LargeImage): Promise<void> {
   await writeRootFilesystem(join(directory, 'rootfs'));
@@ -79,7 +79,7 @@ export async function writeLargeContext(directory: string, { megabytes, smallFil
   );
 }
 
-/** Writes a build context of that base alone: a small system and binaries. */
+/** Writes a build context of only that base: a small system and binaries. */
 export async function writeBaseContext(directory: string, megabytes: number): Promise<void> {
   await writeRootFilesystem(join(directory, 'rootfs'));
   writeFileSync(join(directory, 'Dockerfile'), [...baseStage(megabytes), ''].join('\n'));

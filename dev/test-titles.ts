@@ -2,7 +2,7 @@ import ts from 'typescript';
 
 const idPattern = /\b(?:B|C|S\d)\.\d+\b/g;
 
-/** A test, describe or table row whose title has numbers of requirements. */
+/** A test, describe or table row with numbers of requirements in its title. */
 export interface Citation {
   readonly title: string;
   readonly ids: readonly string[];
@@ -10,7 +10,7 @@ export interface Citation {
 
 /**
  * Returns the citations in a test file's titles, in order. If the title of an `each` has no number, the first text of each row is
- * read. Skipped and todo tests prove nothing and are left out.
+ * read. Skipped and todo tests are left out, because they prove nothing.
  * @param source TypeScript text of the file
  */
 export function citationsOf(source: string): readonly Citation[] {

@@ -4,15 +4,15 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type GoPart, describeMissingGoParts } from './go-parts.ts';
 
-// The rings of tests, from seconds to hours. `npm test -- unit` runs one folder of __tests__, `npm test -- reference` the files with
-// matching paths, and `-t title` the tests with matching titles.
+// Rings of tests, which take from seconds to hours. `npm test -- unit` runs one folder of __tests__, `npm test -- reference` runs
+// the files with matching paths, and `-t title` runs the tests with matching titles.
 
 interface Ring {
   /** Projects of jest.config.mjs. */
   readonly projects: readonly string[];
   /** Patterns of paths. Default: all files. */
   readonly files?: readonly string[];
-  /** Go parts that its tests use if available. */
+  /** Go parts that the tests use if available. */
   readonly goParts: readonly GoPart[];
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -26,7 +26,7 @@ const rings = {
   quick: { projects: ['quick'], goParts: [] },
   /** `npm test`: everything once, on one Docker with each store. */
   once: { projects: ['quick', 'built'], goParts: ['runc', 'buildkit'] },
-  /** Added by `.ci/run`: the suites in which the other Docker differs. */
+  /** Added by `.ci/run`: the suites in which the other Docker behaves differently. */
   'other-docker': {
     projects: ['Docker 29.7'],
     files: ['integration/(wholeness|identity|missing-layers|nodes)\\.test'],

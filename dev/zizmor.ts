@@ -9,11 +9,11 @@ import { snippetsIn, tracked } from './lint-yaml.ts';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const version = '1.32.0';
 
-/** Returns what zizmor finds in the workflows, the actions, the examples, and each snippet of the documentation. */
+/** Returns zizmor's findings in the workflows, the actions, the examples, and each snippet in the documentation. */
 export function zizmorFindings(): readonly string[] {
   const program = installed();
   if (program === undefined) {
-    const missing = `zizmor ${version} is missing: it is installed with python3 and pip.`;
+    const missing = `zizmor ${version} is missing: installing it needs python3 and pip.`;
     if (process.env['GITHUB_ACTIONS'] === 'true') return [missing];
     console.log(`  ${missing} Skipped.`);
     return [];

@@ -8,7 +8,7 @@ import { runStore } from '../shared/artifacts/service/run-store.ts';
 import { PartFigures } from '../shared/artifacts/blob/slow-parts.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { actionsCache } from '../shared/cache/actions-cache.ts';
-import { dockerBuildx } from '../shared/docker/buildx.ts';
+import { Buildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
 import { registryCommands } from '../shared/docker/registry-commands.ts';
@@ -28,7 +28,7 @@ await run('export-image', async ({ context, log, signal, limit }) => {
   await using cache = actionsCache({ ...context, maskSecret, onRetry: log.info, stepMinutes: minutes, signal });
   const result = await exportImage(plan, {
     engine: await containerEngine(plan.engine, context, signal),
-    buildx: dockerBuildx(cli, minutes),
+    buildx: new Buildx(cli, minutes),
     registry: registryCommands(cli, { warning: log.warning, signal }),
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
     actionsCache: context.usesCacheV2 ? cache : undefined,

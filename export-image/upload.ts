@@ -9,7 +9,7 @@ import type { LentChunks } from '../shared/bytes/chunks.ts';
 import type { PartialFile } from '../shared/bytes/partial-file.ts';
 import { Checksum, checksummed, drain } from '../shared/bytes/verified.ts';
 import { readRecord } from '../shared/handed-over/find.ts';
-import { type Digest, digestOf } from '../shared/image/digest.ts';
+import { digestOf } from '../shared/image/digest.ts';
 import {
   attestationsName,
   formatRecord,
@@ -109,29 +109,22 @@ export function newTarball(
 
 function unsealedOf({ images, attestations, push }: TarballContents, tarball: WrittenTarball): Unsealed {
   const [first, ...further] = images;
-  const { created } = first.image.config;
   const record: UnsealedRecord = {
     ...recordedImage(first, tarball),
-    ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
-    ...(created === undefined ? {} : { created }),
+    further: further.length === 0 ? undefined : further.map((other) => recordedImage(other, tarball)),
+    created: first.image.config.created,
     tarballCompression: 'none',
-    ...(typeof push === 'object' ? { pushedReference: push } : {}),
+    pushedReference: typeof push === 'object' ? push : undefined,
+    indexDigest: attestations && digestOf(attestations.index),
   };
   if (attestations === undefined) return { record };
   const { layout, blobs, index } = attestations;
-  return {
-    record: { ...record, indexDigest: digestOf(index) },
-    attestations: indexedBlobs(index, layoutBlobs(layout, blobs)),
-  };
+  return { record, attestations: indexedBlobs(index, layoutBlobs(layout, blobs)) };
 }
 
 function recordedImage({ image, references }: ExportedImage, { offsets }: WrittenTarball): RecordedImage {
   const { config, configDigest, configBytes, manifestDigest, manifestBytes } = image;
   const { platform, diffIds, labels } = config;
-  const at = (digest: Digest): { readonly offset?: number } => {
-    const offset = offsets.get(digest);
-    return offset === undefined ? {} : { offset };
-  };
   return {
     references,
     platform,
@@ -139,9 +132,14 @@ function recordedImage({ image, references }: ExportedImage, { offsets }: Writte
     manifestDigests: [manifestDigest],
     diffIds,
     labels,
-    layers: image.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType, ...at(digest) })),
-    configAt: { offset: 0, size: configBytes.length, ...at(configDigest) },
-    manifestAt: { offset: 0, size: manifestBytes.length, ...at(manifestDigest) },
+    layers: image.layers.map(({ digest, size, mediaType }) => ({
+      digest,
+      size,
+      mediaType,
+      offset: offsets.get(digest),
+    })),
+    configAt: { offset: offsets.get(configDigest) ?? 0, size: configBytes.length },
+    manifestAt: { offset: offsets.get(manifestDigest) ?? 0, size: manifestBytes.length },
   };
 }
 

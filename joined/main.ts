@@ -11,7 +11,7 @@ import { PartFigures } from '../shared/artifacts/blob/slow-parts.ts';
 import { timeline } from '../shared/base/timeline.ts';
 import { actionsCache } from '../shared/cache/actions-cache.ts';
 import { makeTempDir } from '../shared/bytes/files.ts';
-import { dockerBuildx } from '../shared/docker/buildx.ts';
+import { Buildx } from '../shared/docker/buildx.ts';
 import { dockerCli } from '../shared/docker/cli.ts';
 import { containerEngine } from '../shared/docker/container-engine.ts';
 import { registryCommands } from '../shared/docker/registry-commands.ts';
@@ -34,7 +34,7 @@ await run('image-handover', async ({ context, log, signal, limit }) => {
   const result = await loadOrExport(plans, {
     engine,
     holders: [{ engine, node: undefined }],
-    buildx: dockerBuildx(cli, minutes),
+    buildx: new Buildx(cli, minutes),
     registry: registryCommands(cli, { warning: log.warning, signal }),
     signal,
     cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },

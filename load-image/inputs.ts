@@ -27,6 +27,8 @@ function readEachInputs(inputs: Inputs) {
 
 /** @throws HandoverError `invalid-input` */
 export function readImagesInputs(inputs: Inputs) {
+  // An empty one is refused, even if `artifact-ids` selects other artifacts.
+  inputs.text('artifact-name');
   return {
     ...readEachInputs(inputs),
     artifactNames: inputs.list('artifact-name'),

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunJob, RunJobs } from '../shared/artifacts/service/run-jobs.ts';
+import type { RunJob, RunJobs } from '../shared/artifacts/service/workflow-runs.ts';
 import type { Artifact, ArtifactReader } from '../shared/artifacts/store.ts';
 import { messageOf } from '../shared/base/errors.ts';
 import type { Log } from '../shared/base/log.ts';

@@ -129,7 +129,7 @@ function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest
       : { digest: digestOf(index), mediaType: mediaTypes.index, bytes: index };
   const { bytes, mediaType } = formatIndex(
     images.map(({ platform, contents, attestations: own }) => ({
-      ...(own === undefined ? {} : { attestations: own.manifests.map(({ descriptor }) => descriptor) }),
+      attestations: own?.manifests.map(({ descriptor }) => descriptor),
       mediaType: contents.manifestMediaType,
       digest: contents.manifestDigest,
       size: contents.manifestBytes.length,
@@ -243,7 +243,7 @@ function repositoryPush(
     try {
       await work();
     } catch (error) {
-      if (!(error instanceof RegistryFailure) || error.reason !== 'unknown-blob') throw error;
+      if (!(error instanceof RegistryFailure) || !error.isBlobLost) throw error;
       log.info(`${error.message}. Sending the missing content again.`);
       const all = [...blobs, ...manifests].map(({ digest }) => digest);
       const named = all.filter((digest) => error.said.includes(digest));

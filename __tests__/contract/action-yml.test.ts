@@ -104,7 +104,7 @@ describe('inputs that switch off a check or select another image if they are abs
   });
 });
 
-test('each input of the joined action has the same default as in the other two', () => {
+test('each input of the joined action has the same default as in the other two actions', () => {
   const defaults = (file: string): ReadonlyMap<string, string | undefined> =>
     new Map(readEntries(file, 'inputs').map((entry) => [entry.name, entry.default]));
   const others = new Map([...defaults('load-image/action.yml'), ...defaults('export-image/action.yml')]);
@@ -126,7 +126,7 @@ describe('error codes', () => {
     expect([...headings].sort()).toEqual([...errorCodes].sort());
   });
 
-  test('a scenario produces each code', () => {
+  test('each code is produced by a scenario', () => {
     const folders = ['scenario', 'faults', 'integration'].map((folder) => join('__tests__', folder));
     const tests = folders
       .flatMap((folder) => readdirSync(join(projectRoot, folder)).map((file) => read(join(folder, file))))

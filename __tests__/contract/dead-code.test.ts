@@ -19,7 +19,7 @@ const write = (files: Readonly<Record<string, string>>): void => {
   }
 };
 
-test('finds dead code of each kind: a file, an export, a type, a package, and an export for a test alone', () => {
+test('finds dead code of each kind: a file, an export, a type, a package, and an export that only a test uses', () => {
   write({
     'package.json': '{ "type": "module", "dependencies": { "undici": "1" } }',
     'load-image/main.ts': "import { used } from '../shared/image/a.ts'; used();",

@@ -16,12 +16,15 @@ const rewrittenSources = [
   '__tests__/{e2e,fakes,fixtures}/**/*.{ts,mjs}',
   '__tests__/{contract,scenario,faults}/!(english).test.ts',
   '__tests__/unit/!(save-image).test.ts',
+  '__tests__/integration/!(podman|tarballs).test.ts',
+  '__tests__/fakes/docker/client.cjs',
+  '*.config.mjs',
 ];
 
 /** Written by `npm run docs` from the titles of the tests. */
 const generated = ['docs/requirements-coverage.md'];
 
-/** What users read of each action: its inputs and outputs, and its README. Also in plain English. */
+/** The texts about each action that users read: its inputs and outputs, and its README. Also in plain English. */
 const ofActions = ['action.yml', '*-image/action.yml', '{*-image,joined}/README.md'];
 
 /** Headings that tests and other documents use as a key. */
@@ -48,7 +51,7 @@ const banned: readonly Banned[] = [
   ],
   [/\b(?:is|are|was|were|been) asked\b/, 'is requested'],
   [/\bsays? otherwise\b|\b(?:is|are|was) said to\b|\bnot believed\b/, 'the setting, the source'],
-  // A thing is no person.
+  // A thing is not a person.
   [/\b(?:no|some|every|any)body\b|\bwho(?:ever|soever)\b|\bwhichever\b/, 'the consumer, other processes'],
   [/\bwhatever (?:the|it|is|else|goes|becomes)\b/, 'any, every'],
   [/\bof (?:ours|theirs|our own)\b|\bby ourselves\b/, 'temporary, of this step'],
@@ -134,7 +137,7 @@ const files = globSync([...rewritten, ...ofActions], { cwd: projectRoot })
 describe.each(files)('%s', (path) => {
   const text = readFileSync(join(projectRoot, path), 'utf8');
 
-  test('has no phrase that plain English has a better word for', () => {
+  test('has no banned phrase', () => {
     expect(bannedIn(text)).toEqual([]);
   });
 
@@ -153,7 +156,7 @@ describe.each(globSync(rewrittenSources, { cwd: projectRoot }).sort())('%s', (pa
   });
 });
 
-test('a phrase and a long sentence are found in comments and texts of a source, and not in its code', () => {
+test('a banned phrase and a long sentence are found in the comments and texts of a source, but not in its code', () => {
   const sources = [
     '// It is told of it.',
     '/** Waits\n * in vain. */\nf();',
@@ -168,7 +171,7 @@ test('a phrase and a long sentence are found in comments and texts of a source, 
   ).toEqual([]);
 });
 
-test('the lists are of files and headings that there are', () => {
+test('the lists contain only files and headings that exist', () => {
   for (const pattern of [...rewritten, ...ofActions, ...rewrittenSources])
     expect([pattern, globSync(pattern, { cwd: projectRoot })]).not.toEqual([pattern, []]);
   const all = files.map((path) => readFileSync(join(projectRoot, path), 'utf8')).join('\n');
@@ -196,7 +199,7 @@ test.each([
   expect(bannedIn(text)).not.toEqual([]);
 });
 
-test('a banned phrase is found across a line break and in a comment, and not in code, a quote, a link or what is generated', () => {
+test('a banned phrase is found across a line break and in a comment, but not in code, a quote, a link or a generated section', () => {
   expect(bannedIn('It is loaded all the\nsame.')).toHaveLength(1);
   expect(bannedIn('      # The caller is\n      # told of each retry.\n')).not.toEqual([]);
   expect(
@@ -204,7 +207,7 @@ test('a banned phrase is found across a line break and in a comment, and not in 
   ).toEqual([]);
 });
 
-test('a long sentence is found, and two short ones, a table and code are not', () => {
+test('a long sentence is found, but two short ones, a table and code are not', () => {
   const short = `It ${'has words '.repeat(11)}here.`;
   expect(longSentences(`${short} ${short}`)).toEqual([]);
   expect(longSentences(`- ${short.slice(0, -1)}, and\n  ${short}`)).toHaveLength(1);

@@ -6,7 +6,7 @@ import { projectRoot } from '../../dev/action-runner.ts';
 // Shows that each import rule can fail: lines that files of these folders must not have.
 let eslint: ESLint;
 beforeAll(() => {
-  // These rules read import lines only. Without the types of the whole project, a line takes milliseconds.
+  // These rules only check import lines. Without the types of the whole project, a line takes milliseconds.
   eslint = new ESLint({
     cwd: projectRoot,
     ruleFilter: ({ ruleId }) => ruleId.includes('restricted'),
@@ -46,7 +46,7 @@ test.each([
   ['export-image/export-image.ts', "import { commandEngine } from '../shared/docker/engine.ts';"],
   ['export-image/source/from-build.ts', "import { commandEngine } from '../../shared/docker/engine.ts';"],
   ['export-image/export-image.ts', "export const path = process.env['PATH'];"],
-  // Other rooms import only the doors of a room; loading into holders is independent of the story.
+  // Other rooms import only the doors of a room; loading into holders is independent of the rest of the action.
   ['load-image/load-image.ts', "import { fetchOverlapped } from './into/overlap.ts';"],
   ['load-image/load-image.ts', "import { loopbackRegistry } from './into/loopback-registry.ts';"],
   ['load-image/into/overlap.ts', "import { loadImage } from '../load-image.ts';"],
@@ -71,7 +71,7 @@ test.each([
   ['shared/layout/read-layout.ts', "import { commandEngine } from '../docker/engine.ts';"],
   ['shared/layout/read-layout.ts', "import { info } from '@actions/core';"],
   ['shared/image/record.ts', "import { planExport } from '../../export-image/plan/plan.ts';"],
-  // A fact of an image store is in one table: no other code compares stores.
+  // All facts about image stores are in one table: no other code compares stores.
   ['shared/docker/engine.ts', "export const isClassic = (store: string): boolean => store === 'classic';"],
   ['load-image/load-image.ts', 'export const has = (store: ImageStore): boolean => store !== imageStores.containerd;'],
   ['shared/base/json.ts', "import { spawn } from 'node:child_process';"],
@@ -83,14 +83,14 @@ test.each([
   ['shared/http/client.ts', "import { resultsService } from '../artifacts/service/results-service.ts';"],
   ['shared/http/client.ts', "import { info } from '@actions/core';"],
   ['load-image/wait.ts', "import { httpClient } from '../shared/http/client.ts';"],
-  // An opened artifact is made of words and the interface of artifacts.
+  // The code for opened artifacts uses only basic rooms and the interface of artifacts.
   ['shared/handed-over/find.ts', "import { commandEngine } from '../docker/engine.ts';"],
   ['shared/handed-over/find.ts', "import { runStore } from '../artifacts/service/run-store.ts';"],
   ['shared/handed-over/find.ts', "import { registryClient } from '../registry/registry-client.ts';"],
   ['shared/handed-over/find.ts', "import { info } from '@actions/core';"],
   ['shared/handed-over/identity.ts', "import { readFile } from 'node:fs/promises';"],
   ['shared/tar/entries.ts', "import { resolveArtifact } from '../handed-over/opened-artifact.ts';"],
-  // Code for engines, artifacts and the runner is independent of each other.
+  // The rooms for engines, artifacts and the runner are independent of each other.
   ['shared/docker/engine.ts', "import { runStore } from '../artifacts/service/run-store.ts';"],
   ['shared/docker/engine.ts', "import { info } from '@actions/core';"],
   ['shared/docker/engine.ts', "import { request } from 'undici';"],

@@ -81,7 +81,7 @@ describe('v1 moves to a published release', () => {
   });
 });
 
-test('an archive of a release contains what runs, and not what only developers use', () => {
+test('the archive of a release contains the files that run, and not those that only developers use', () => {
   const files = execFileSync('bash', ['-c', 'git archive --worktree-attributes HEAD | tar --list'], {
     cwd: projectRoot,
     encoding: 'utf8',

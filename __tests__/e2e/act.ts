@@ -33,7 +33,7 @@ export interface ActCall {
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
   readonly cwd: string;
-  /** Receives the output, for people to read. */
+  /** The file that receives the output in readable form. */
   readonly logFile: string;
   /** Cancels the run. */
   readonly signal?: AbortSignal;

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../../dev/action-runner.ts';
 
-// YAML snippets of the documentation, identified by file and heading.
+// YAML snippets from the documentation, identified by file and heading.
 
 const documents = [
   'README.md',
@@ -21,7 +21,7 @@ export function recipeIds(): readonly string[] {
   return documents.flatMap((file) => [...new Set(snippets(file).map(({ heading }) => `${file}#${heading}`))]);
 }
 
-/** Returns a snippet. Fails if there is none, so a removed recipe is noticed. */
+/** Returns a snippet. Fails if it doesn't exist, so that a removed recipe is noticed. */
 export function recipeText(id: string, index: number): string {
   const [file = '', heading = ''] = id.split('#');
   const found = snippets(file).filter((item) => item.heading === heading)[index];

@@ -48,14 +48,14 @@ export const scenarios: readonly Scenario[] = [
 
 /** Recipes (`file#heading`) and features that no scenario runs, and why. */
 export const notRunHere: Readonly<Record<string, string>> = {
-  'docs/recipes.md#Use podman': 'needs podman with its own storage: see __tests__/integration/podman.test.ts',
+  'docs/recipes.md#Use podman': 'needs podman with separate storage: see __tests__/integration/podman.test.ts',
   'docs/recipes.md#Load it straight into kind, k3d or a containerd':
     'kind’s node image can’t be pulled here: __tests__/integration/nodes.test.ts has nodes with a real containerd',
-  'docs/recipes.md#Use arm64 runners': 'this machine has one architecture',
+  'docs/recipes.md#Use arm64 runners': 'this machine has only one architecture',
   'README.md#Load while the job sets itself up':
     'act doesn’t support background steps: __tests__/integration/side-by-side.test.ts starts them like the runner',
-  'joined/README.md#The joined action': 'the scenario joined has both steps',
-  'TROUBLESHOOTING.md#builder-unsupported': 'nearly every scenario has its step',
+  'joined/README.md#The joined action': 'the scenario "joined" runs both steps',
+  'TROUBLESHOOTING.md#builder-unsupported': 'nearly every scenario contains this step',
   'TROUBLESHOOTING.md#run-not-found': 'act doesn’t support permissions',
   'a job that is cancelled': 'act cancels only whole runs: see __tests__/faults/ for the actions’ side',
   'parallel steps (background, wait, cancel)':
@@ -64,7 +64,7 @@ export const notRunHere: Readonly<Record<string, string>> = {
   'runners with Windows, macOS or without an engine': '__tests__/scenario/hosts.test.ts simulates them',
   'the permissions of a fork’s pull request': 'act doesn’t support permissions',
   'actions/attest': 'needs GitHub’s signing service: only its inputs are checked here',
-  Kubernetes: 'kind’s node image can’t be pulled here: the nodes run containerd alone',
+  Kubernetes: 'kind’s node image can’t be pulled here: the nodes run only containerd',
   'ghcr.io': 'replaced by a registry on this machine',
   'GitHub’s artifact and cache services':
     'replaced by a fake, which is also tested with the official client, and by act’s cache server',

@@ -14,11 +14,11 @@ import { type EngineName, runnerPath, type World } from './world.ts';
 export interface Scenario {
   readonly name: string;
   readonly title: string;
-  /** Recipes of the documentation that it runs (`file#heading`). */
+  /** Recipes in the documentation that it runs (`file#heading`). */
   readonly recipes: readonly string[];
   /** Runs the workflows. Throws if a result is wrong. */
   readonly run: (stage: Stage) => Promise<void>;
-  /** Whether it runs only when a filter names its host: it needs a Go part that takes long to build. */
+  /** If set, it runs only when a filter names this host, because it needs a Go part that takes long to build. */
   readonly host?: 'gitea';
 }
 
@@ -35,11 +35,11 @@ export interface RunOptions {
   readonly cache?: CacheAccess;
   /** Additional environment of all jobs. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Settings of act's own artifact server, which is then used. */
+  /** If set, act's own artifact server is used, with these settings. */
   readonly artifactServer?: Readonly<Record<'path' | 'addr' | 'port', string>>;
 }
 
-/** What a scenario uses that runs on any host: two engines without images, and workflows. */
+/** The environment of a scenario that runs on any host: two engines without images, and workflows. */
 export interface AnyStage {
   readonly world: World;
   /** Returns a YAML snippet below a heading of the scenario. Default: the first one. */
@@ -53,7 +53,7 @@ export interface Stage extends AnyStage {
   readonly service: ArtifactService;
   /** Registry login of jobs: `github.actor`, which act sets, and the job's token. */
   readonly login: Login;
-  /** Folder for what the scenario leaves until all have ended, and the one for logs of workflows. */
+  /** The scenario's own folder, which is kept until all scenarios have ended, and the folder for workflow logs. */
   readonly folders: { readonly own: string; readonly logs: string };
 }
 
@@ -154,16 +154,16 @@ export interface ActRun {
   readonly github: Readonly<Record<string, string>>;
   /** The job's token: `github.token`. */
   readonly token: string;
-  /** Returns what the actions of a job get in addition: the `run:` steps don't. */
+  /** Returns additional variables for the actions of a job. Its `run:` steps don't get them. */
   readonly variables: (jobId: string) => Readonly<Record<string, string>>;
   readonly engine: (jobId: string) => EngineName;
   /** Additional arguments of act. */
   readonly args: readonly string[];
   /** Additional environment of all jobs. */
   readonly env: Readonly<Record<string, string>>;
-  /** Belongs to this run alone. */
+  /** A folder that only this run uses. */
   readonly folder: string;
-  /** Of act's cache server. */
+  /** The folder of act's cache server. */
   readonly cacheFolder: string;
   readonly logFile: string;
   readonly signal?: AbortSignal;

@@ -30,7 +30,7 @@ export type EngineName = 'builder' | 'tester';
 export interface World {
   readonly directory: string;
   readonly engines: Readonly<Record<EngineName, DockerEngine>>;
-  /** Base address of the Git server, in place of `https://github.com`. */
+  /** Base address of the Git server, which replaces `https://github.com`. */
   readonly gitUrl: string;
   /** The tracked files of this project, which `uses: org/image-handover@v1` fetches. */
   readonly actions: string;
@@ -121,7 +121,7 @@ function copyOfCheckout(directory: string): string {
   return target;
 }
 
-// act copies links unchanged, so the replacements run here, with their shared files and this project's packages.
+// act copies links unchanged, so the replacements run from this folder, with their shared files and this project's packages.
 function linkStandIns(directory: string): string {
   const target = join(directory, 'stand-ins');
   for (const { name } of readdirSync(join(here, 'actions'), { withFileTypes: true }).filter((item) =>
@@ -138,9 +138,9 @@ function linkStandIns(directory: string): string {
 }
 
 /**
- * Writes the programs that differ between runners on this one machine. `docker` uses the engine of the job's runner, with its
- * own builders. `node` gets the job's token, which actions have and `run:` steps don't. `gh` knows attestations.
- * `kubectl` starts containers on a node as its kubelet would.
+ * Writes the programs that differ between the runners on this machine. `docker` uses the engine of the job's runner, with its own
+ * builders. `node` gets the job's token, which actions have and `run:` steps don't. `gh` verifies attestations. `kubectl` starts
+ * containers on a node as its kubelet would.
  */
 function writePrograms(directory: string, engines: World['engines']): string {
   const folder = join(directory, 'programs');
@@ -169,13 +169,13 @@ function writePrograms(directory: string, engines: World['engines']): string {
     'grep -qx "$digest" "$E2E_JOBS/attested" && echo "Loaded digest $digest for file://$3" && echo "✓ Verification succeeded!" && exit',
     'echo "Error: no attestations found for subject $digest" >&2; exit 1',
   ]);
-  // Runs a container in the node's containerd, from the image that it has under that name. There is no Kubernetes here.
+  // Runs a container in the node's containerd, from its image with that name. There is no Kubernetes here.
   write('kubectl', [
     '[ "$1 ${3%%=*} ${*:4}" = "run --image --image-pull-policy=Never --restart=Never --attach" ] || { echo "unknown command: kubectl $*" >&2; exit 1; }',
     'name="docker.io/library/${3#--image=}"',
     'node=$(docker ps --quiet --filter label=io.x-k8s.kind.role=control-plane)',
     'ctr() { docker exec "$node" ctr --namespace=k8s.io "$@"; }',
-    '[ "$(ctr images ls -q "name==$name")" = "$name" ] || { echo "pod/$2: ErrImageNeverPull: $name isn’t there" >&2; exit 1; }',
+    '[ "$(ctr images ls -q "name==$name")" = "$name" ] || { echo "pod/$2: ErrImageNeverPull: $name is not present" >&2; exit 1; }',
     'ctr run --rm "$name" "$2"',
   ]);
   return folder;

@@ -16,7 +16,7 @@ import { freePort } from '../../dev/free-port.ts';
 
 /** A real block-blob store: Microsoft's Azurite in a separate process. */
 export interface Azurite {
-  /** Signs a URL of a blob. A negative lifetime in ms gives an expired URL. */
+  /** Signs a URL of a blob. A negative lifetime in ms creates an expired URL. */
   sign(blob: string, permissions: string, lifetimeMs: number): string;
   stop(): Promise<void>;
 }

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 
-/** How the fake behaves: like Gitea 1.26, or like the versions before it and Forgejo. */
+/** How the fake behaves: like Gitea 1.26, or like Forgejo and earlier versions of Gitea. */
 export type Manners = '1.26' | 'older';
 
-/** A stored artifact. There is one of each name in a run. */
+/** A stored artifact. A run has at most one with each name. */
 interface Stored {
   readonly id: number;
   readonly name: string;
@@ -22,9 +22,9 @@ export interface GiteaArtifacts {
   /** The token of a job of run 7. */
   token(job: number): string;
   readonly artifacts: readonly Stored[];
-  /** Ranges of the downloads; empty for a whole one. */
+  /** Ranges of the downloads; an empty string for a whole download. */
   readonly ranges: string[];
-  /** Called before an answer. `lost` destroys the connection in its place, `unknown` changes the answer, and `refused` refuses. */
+  /** Called before each response. `lost` destroys the connection instead, `unknown` changes the response, and `refused` refuses the request. */
   onAnswer: (method: string) => 'lost' | 'unknown' | 'refused' | undefined;
   close(): Promise<void>;
 }
@@ -40,7 +40,7 @@ class Refusal extends Error {
 
 const run = '7';
 const dayMs = 24 * 60 * 60 * 1000;
-// Others are an error of protojson in versions that don't know them.
+// The fields that each version knows. For any other field, protojson reports an error.
 const known = {
   '1.26': ['name', 'version', 'expires_at', 'mime_type'],
   older: ['name', 'version', 'expires_at'],

@@ -91,7 +91,7 @@ describe('the artifact of an earlier attempt', () => {
     expect((await scenario.loads({}, { job: { jobId: 'test', attempt: 2 } })).outputs['artifact-id']).toBe('1001');
   });
 
-  test('belongs to another job if it is from another call of the same reusable workflow (S2.5)', async () => {
+  test('belongs to another job if it is from another call to the same reusable workflow (S2.5)', async () => {
     scenario = await startScenario({ image });
     const call = (name: string, attempt: number): Readonly<Record<string, string>> => ({
       ACTIONS_ORCHESTRATION_ID: `0000000${String(attempt)}-71e7-4948-8eb8-0d8f0e417443.${name}.build.__default`,
@@ -123,7 +123,7 @@ describe('the artifact of an earlier attempt', () => {
     const outcome = await scenario.handOver();
     expect(errorCode(outcome)).toBe('transfer-failed');
     expect(errorMessage(outcome)).toContain('storage of this account is used up');
-    // The default is one day already.
+    // The default is already one day.
     expect(errorMessage(outcome)).toContain('let the last job remove this one: `remove: true`');
     expect(errorMessage(outcome)).not.toContain('lower `retention-days`');
   });

@@ -189,12 +189,12 @@ test.each(numbers.map((number) => [number, describeCase(faultCase(seed, number))
     const code = errorCode(outcome) ?? '';
     report({ number, words, exitCode: outcome.exitCode, code, passed: mustSucceed(planned) });
 
-    // By SIGKILL, or by another signal before its handlers were set.
+    // Killed by SIGKILL, or by another signal before the step had set its handlers.
     const mayBeKilled =
       planned.planned.kind === 'signal' && (planned.planned.signal === 'SIGKILL' || outcome.log === '');
     if (!mayBeKilled || outcome.exitCode !== -1) judge(planned, outcome, { code, processes, was, name });
 
-    // Also after a SIGKILL that arrived after the last call.
+    // This can also be true after a SIGKILL that arrived after the last call.
     const isThere = phase !== 'load' && artifactsNamed(name).includes('finished');
     const again = await step(phase, store, overlap, { artifact: name });
     if (isThere) expect(errorCode(again)).toBe('artifact-name-taken');
@@ -218,7 +218,7 @@ function judge(planned: FaultCase, { exitCode, log, outputs, leftInTemp }: StepO
   const { phase, store } = planned;
   const now = everything(engines[store]);
   expect(log).not.toContain('unexpected error');
-  // Not killed, neither by the runner after 10 s nor by itself.
+  // The step wasn't killed, neither by the runner after 10 s nor by itself.
   expect([0, 1]).toContain(exitCode);
   expect(leftInTemp).toEqual([]);
   expect(seen.processes).toEqual([]);

@@ -233,7 +233,7 @@ describe('any response of the service', () => {
 });
 
 describe('an unknown response to FinalizeArtifact', () => {
-  test('is a handover if the artifact is listed as it was sent', async () => {
+  test('counts as a handover if the artifact is listed as it was sent', async () => {
     const { handOver, loads, service } = await begin({ image: small });
     service.faults.add({ on: 'FinalizeArtifact', effect: unknown });
     const outcome = await handOver();

@@ -52,7 +52,7 @@ describe('a server that ignores ranges', () => {
       expect(outcome.log).toContain('it is downloaded as a whole');
       expect(outcome.outputs['size']).toBe(String(artifactSize()));
       expect(outcome.log.match(/^Downloaded: /gm)).toHaveLength(1);
-      // One for a range, one for the whole blob.
+      // One request for a range, and one for the whole blob.
       expect(requests).toHaveLength(2);
       expect(outcome.leftInTemp).toEqual([]);
       expect(tags()).toEqual(['charon:local']);

@@ -14,7 +14,7 @@ import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 const noGo = describeMissingGoParts(['buildkit', 'runc']);
 const contained = { builder: 'contained' };
 let registry: Registry;
-// Before the engines are given back.
+// Runs before the engines are given back.
 afterAll(async () => {
   if (noGo === undefined) engines.containerd.docker('buildx', 'rm', contained.builder);
   await registry.stop();
@@ -44,9 +44,9 @@ const loadOn = (engine: EngineClient, inputs: Inputs) =>
   stepOn(service, engine, 'load-image', inputs, { jobId: 'waf' });
 
 interface RawManifest {
-  /** Of an index. */
+  /** In an index. */
   readonly manifests?: readonly { readonly digest: string; readonly annotations?: Readonly<Record<string, string>> }[];
-  /** Of an image, or of its attestations. */
+  /** In an image, or in its attestations. */
   readonly layers?: readonly { readonly annotations?: Readonly<Record<string, string>> }[];
 }
 
@@ -175,7 +175,7 @@ test('`provenance: false` pushes the plain manifest', async () => {
   expect(rawOf(exported.outputs['pushed-reference'] ?? '').layers).toHaveLength(2);
 });
 
-test('attestations that the builder can’t make are an error before the build', async () => {
+test('attestations that the builder can’t create are an error before the build', async () => {
   for (const push of ['true', 'false']) {
     const inputs = { push, tags: `${registry.address}/org/none:1`, provenance: 'true' };
     const exported = await exportOn(engines.classic, inputs);
@@ -207,7 +207,7 @@ withGo(`an SBOM by BuildKit 0.34${noGo === undefined ? '' : ` (left out: ${noGo}
     return reference;
   }
 
-  test('is pushed after the handover or published later, and a scanner that fails doesn’t cost the artifact (B.13)', async () => {
+  test('is pushed after the handover or published later, and a scanner that fails doesn’t affect the artifact (B.13)', async () => {
     const scanner = pushScanner();
     const inputs = { ...contained, tags: `${registry.address}/org/scanned:1` };
     const exported = await exportOn(engines.containerd, { ...inputs, sbom: `generator=${scanner}` });

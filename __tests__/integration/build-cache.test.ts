@@ -238,7 +238,7 @@ describe.each(builders)('with %s', (name, builder) => {
 });
 
 // All builders behave the same in these cases, so one of them is enough.
-describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
+describe.each(oneOf(builders, 0))('with %s only', (_, builder) => {
   const exports = exportsWith(builder);
 
   test('a small change stores the new layers only (B.12)', async () => {
@@ -321,7 +321,7 @@ describe.each(oneOf(builders, 0))('with %s alone', (_, builder) => {
   }, 60_000);
 });
 
-describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
+describe.each(oneOf(builders, 1))('with %s only', (_, builder) => {
   const exports = exportsWith(builder);
 
   test('a new build stores the layers of all stages (B.12)', async () => {
@@ -351,7 +351,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     expect(changed.annotations).toEqual([]);
     expect(changed.outputs).toMatchObject({ 'cached-steps': '3', 'executed-steps': '2' });
     expect(changed.log).toContain('Stored 2 layers of the build cache');
-    // With BuildKit's index.
+    // Including BuildKit's index.
     expect(service.cacheEntries).toHaveLength(entries + 3);
     expect(service.traffic.down - down).toBeLessThan(1_000_000);
     expect(changed.leftInTemp).toEqual([]);
@@ -361,7 +361,7 @@ describe.each(oneOf(builders, 1))('with %s alone', (_, builder) => {
     expect(again.outputs['manifest-digest']).toBe(changed.outputs['manifest-digest']);
   }, 120_000);
 
-  test('a run after an upload that broke off builds the missing step again (B.12)', async () => {
+  test('a run after an interrupted upload builds the missing step again (B.12)', async () => {
     const context = newContext();
     service.faults.add({ on: 'FinalizeCacheEntryUpload', effect: { kind: 'status', status: 403 } });
     expectGreen(

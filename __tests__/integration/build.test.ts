@@ -162,7 +162,7 @@ withGo(`BuildKit 0.34 in a container${noGo === undefined ? '' : ` (left out: ${n
   test.each([
     ['error', 1],
     ['warn', 0],
-  ])('a failed push doesn’t cost the artifact (push-failure: %s) (S0.6, S1.5)', async (how, exitCode) => {
+  ])('a failed push doesn’t affect the artifact (push-failure: %s) (S0.6, S1.5)', async (how, exitCode) => {
     const tags = `127.0.0.1:${String(await freePort())}/org/app:1`;
     const pushing = { ...builder, push: 'true', tags, 'push-failure': how };
     const exported = await exportOn(engines.containerd, 'copies', pushing, shortPauses);

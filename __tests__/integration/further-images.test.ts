@@ -9,8 +9,8 @@ import { type FixtureImage, makeImage, savedTogether } from '../fixtures/image.t
 import { artifactOf, publish, recordOf } from '../fixtures/lying-artifact.ts';
 import { errorCode, errorMessage } from '../fixtures/scenario.ts';
 
-// Several images in one artifact, and artifacts with false records. Expectations are compared with the chosen image, and no name may end on
-// another image than the step reports.
+// Several images in one artifact, and artifacts with false records. Expectations are compared with the chosen image, and no name
+// may point to an image other than the one that the step reports.
 
 useEngines();
 pruneAfterEach();
@@ -36,7 +36,7 @@ interface Both {
   readonly further: JsonObject;
 }
 
-/** Makes one artifact of both images, with a correct record of each. */
+/** Creates one artifact of both images, with a correct record of each. */
 function bothImages(): Both {
   const tarball = savedTogether([
     [first, [named.first]],

@@ -252,7 +252,7 @@ test('an image of 260 MB that can’t be compressed is exported and loaded withi
   writeNoise(join(context, 'two'), 130);
   const dockerfile = 'FROM scratch\nCOPY rootfs /\nCOPY one /\nCOPY two /\nCMD ["echo", "the application"]\n';
   writeFileSync(join(context, 'Dockerfile'), dockerfile);
-  const limit = 250_000; // kB, of the action's process alone
+  const limit = 250_000; // kB, of only the action's process
   for (const [from, to] of halfOf([
     ['classic', 'containerd'],
     ['containerd', 'classic'],

@@ -44,7 +44,7 @@ pruneAfterEach();
 const ways = waysToLoad();
 
 const image = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
-/** An image with the same layers and another config: the layers alone don't distinguish it from the first. */
+/** An image with the same layers and a different config: the layers alone don't distinguish it from the first image. */
 const other = reconfigured(image, (config) => ({ ...config, config: { Labels: {}, Env: ['OTHER=1'] } }));
 const names = ['charon:local'];
 
@@ -227,7 +227,7 @@ const lies: readonly (readonly [string, (record: JsonObject) => JsonObject])[] =
   ['manifestDigests, of the other image', changed('manifestDigests', [other.manifestDigest])],
   ['no manifestDigests', changed('manifestDigests', [])],
   ['diffIds', changed('diffIds', [zeros, zeros])],
-  ['diffIds turned round', changed('diffIds', [...image.diffIds].reverse())],
+  ['diffIds in reverse order', changed('diffIds', [...image.diffIds].reverse())],
   ['no diffIds', changed('diffIds', [])],
   ['no layers', changed('layers', [])],
   [
@@ -238,7 +238,7 @@ const lies: readonly (readonly [string, (record: JsonObject) => JsonObject])[] =
     ),
   ],
   ['digest of a layer', inLayers((layer, at) => (at === 0 ? { ...layer, digest: zeros } : layer))],
-  ['layers of each other', inLayers((layer) => ({ ...layer, digest: image.layerDigests[0] }))],
+  ['the same digest for all layers', inLayers((layer) => ({ ...layer, digest: image.layerDigests[0] }))],
   ['offset of a layer', inLayers((layer) => ({ ...layer, offset: 512 }))],
   ['offset beyond the end', inLayers((layer) => ({ ...layer, offset: 1e9 }))],
   ...numbers.map((value) => [`offset ${String(value)}`, inLayers((layer) => ({ ...layer, offset: value }))] as const),
@@ -248,12 +248,12 @@ const lies: readonly (readonly [string, (record: JsonObject) => JsonObject])[] =
   ['no manifestAt', changed('manifestAt', undefined)],
   ['configAt the manifest', (record) => ({ ...record, configAt: record['manifestAt'] })],
   ['manifestAt the config', (record) => ({ ...record, manifestAt: record['configAt'] })],
-  ['configAt all of it', (record) => ({ ...record, configAt: { offset: 0, size: record['tarballSize'] } })],
+  ['configAt the whole tarball', (record) => ({ ...record, configAt: { offset: 0, size: record['tarballSize'] } })],
   ['configAt nothing', changed('configAt', { offset: 0, size: 0 })],
   ['configAt far away', changed('configAt', { offset: 2 ** 52, size: 2 ** 52 })],
   ['configAt text', changed('configAt', 'there')],
   ['platform', changed('platform', 'linux/arm64')],
-  ['platform of nothing', changed('platform', '../..')],
+  ['an invalid platform', changed('platform', '../..')],
   ['labels', changed('labels', { 'org.opencontainers.image.revision': 'ffffff' })],
   ['references', changed('references', ['other:local'])],
   ['a malformed reference', changed('references', ['Charon:local'])],
@@ -263,7 +263,7 @@ const lies: readonly (readonly [string, (record: JsonObject) => JsonObject])[] =
     (record) => ({ ...record, further: [{ ...record, references: ['further:local'], configDigest: zeros }] }),
   ],
   ['tarballName', changed('tarballName', '../charon.tar')],
-  ['tarballName of none', changed('tarballName', 'other.tar')],
+  ['the name of a missing tarball', changed('tarballName', 'other.tar')],
   ['tarballSize', changed('tarballSize', 512)],
   ['tarballDigest', changed('tarballDigest', zeros)],
   ['tarballCompression', changed('tarballCompression', 'gzip')],
@@ -439,7 +439,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
   const contradicting = halfOf(contradictingTarballs(image, names));
 
   test.each(misleading.map(([how, tarball], position) => [how, tarball, position] as const))(
-    'the image is that of its own manifest, with and without a record, though %s (B.8)',
+    'the image is that of its own manifest, with and without a record, although %s (B.8)',
     async (_, tarball, position) => {
       const engine = engines[store];
       const { record } = await exported(service, engines, tarball);
@@ -489,7 +489,7 @@ describe.each(ways)('an index that doesn’t lead to the manifest, on the %s sto
 });
 
 test.each(stores)(
-  'on the %s store, an image without a manifest doesn’t cost the other its own; each keeps its ID and can be saved (B.8, B.9)',
+  'on the %s store, an image without a manifest doesn’t affect the other’s manifest; each keeps its ID and can be saved (B.8, B.9)',
   async (store) => {
     const engine = engines[store];
     const bare = makeImage({ layers: 1, gzip: false });
@@ -527,7 +527,7 @@ describe.each(stores)('a tarball without a manifest of its own, on the %s store'
       const labels = engine.docker('image', 'inspect', '--format', '{{json .Config.Labels}}', 'charon:local');
       expect(JSON.parse(labels)).toEqual({ 'org.opencontainers.image.revision': 'abc123' });
       expect(namesOn(engine)).toEqual(names);
-      // This action computes the manifest in advance; the engine doesn't make it.
+      // This action computes the manifest in advance; the engine doesn't create it.
       const digests: Readonly<Record<string, JsonObject>> = JSON.parse(outcome.outputs['images'] ?? '');
       const { 'config-digest': config, 'manifest-digest': manifest } = Object.values(digests)[0] ?? {};
       expect(idOf(engine, 'charon:local')).toBe(store === 'classic' ? config : manifest);

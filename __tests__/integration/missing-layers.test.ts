@@ -84,7 +84,7 @@ test.each(stores)('an image with gzip layers is complete on the %s store (S4.3)'
   const exported = await stepOn(service, engines.containerd, 'export-image', inputs);
   expect(exported.log).not.toContain('::error');
   const engine = engines[to];
-  // Its own BuildKit doesn't have them either.
+  // The engine's own BuildKit shouldn't have the layers either.
   engine.docker('builder', 'prune', '-af');
   const loaded = await stepOn(service, engine, 'load-image', {});
   // A containerd store keeps them unchanged; the classic store would only unpack them again.
@@ -153,7 +153,7 @@ describe('an image whose layers are uncompressed in the containerd store', () =>
     const plain = { compression: 'uncompressed', 'artifact-name': 'plain', image: 'base:local' };
     // Built by the other engine: BuildKit keeps each form of a layer for the same time.
     await stepOn(service, engines.classic, 'export-image', { ...inputs, ...plain });
-    // The engine doesn't need to pull what its own BuildKit made.
+    // Otherwise the engine wouldn't need to pull the content that its own BuildKit created.
     engines.containerd.docker('system', 'prune', '-af');
     const base = await load({ 'artifact-name': 'plain' });
     expect(base.outputs['loaded']).toBe('true');

@@ -10,7 +10,7 @@ import { compressionOf } from '../../shared/tar/compression.ts';
 import { engines, pruneAfterEach, service, useEngines } from '../fixtures/engine-suite.ts';
 import { type Inputs, stepOn, stores } from '../fixtures/engines.ts';
 
-// What an export leaves in a builder, a cache or a registry, as others read it. podman and skopeo refuse zstd layers in a Docker manifest,
+// Checks what an export leaves in a builder, a cache or a registry, as other clients read it. podman and skopeo refuse zstd layers in a Docker manifest,
 // which is what the engine's builder writes.
 
 useEngines();
@@ -54,7 +54,7 @@ async function publish(tags: string): Promise<StepOutcome> {
 
 interface RawManifest {
   readonly layers?: readonly { readonly mediaType: unknown }[];
-  /** Of an index: first the image, then its attestations. */
+  /** In an index: first the image, then its attestations. */
   readonly manifests?: readonly { readonly digest: string }[];
 }
 

@@ -30,7 +30,7 @@ import { socketNameOf } from '../fixtures/lock-socket.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
 // Loads images straight into containerds. Nodes are containers of a real engine with a real containerd and its CRI plugin. Their labels are
-// those of kind, k3d and minikube, whose own node images aren't available here. One more containerd is that of this machine.
+// those of kind, k3d and minikube, whose own node images aren't available here. Another containerd runs on this machine itself.
 
 let engine: DockerEngine;
 let service: ArtifactService;

@@ -9,7 +9,7 @@ import { writeRootFilesystem } from '../../dev/test-images.ts';
 import { type ArtifactService, startArtifactService } from '../fakes/artifact-service/service.ts';
 import { borrowedEngine, emptyEngine, stepOn } from '../fixtures/engines.ts';
 
-// The loaded image is the base of a build, by both kinds of builders.
+// Uses the loaded image as the base of a build, with both kinds of builders.
 
 let engine: EngineClient;
 let service: ArtifactService;

@@ -49,7 +49,7 @@ async function exportHello(): Promise<Readonly<Record<string, string>>> {
   return exported.outputs;
 }
 
-/** Builds an image with podman alone: no instruction needs a container. */
+/** Builds an image with only podman: no instruction needs a container. */
 function buildWithPodman(reference: string, text: string, format: 'oci' | 'docker' = 'oci'): void {
   const context = mkdtempSync(join(tmpdir(), 'podman-context-'));
   try {
@@ -67,7 +67,7 @@ function buildWithPodman(reference: string, text: string, format: 'oci' | 'docke
 }
 
 describe('from docker to podman', () => {
-  test('an image that docker built is here under podman’s name for it, and no other (S0.4)', async () => {
+  test('an image that docker built is present under podman’s name for it, and under no other name (S0.4)', async () => {
     await service.close();
     service = await startArtifactService({ tls: true });
     const exported = await exportHello();
@@ -88,7 +88,7 @@ describe('from docker to podman', () => {
     expect(again.outputs).toMatchObject({ loaded: 'false', size: '0' });
   });
 
-  test('every reference of the image is here (S2.7)', async () => {
+  test('every reference of the image is present (S2.7)', async () => {
     await publish(service, artifactOf(image, ['charon:local', 'ghcr.io/org/charon:1', 'charon:two']));
     const loaded = await stepOn(service, podman, 'load-image', withPodman());
     expect(loaded.log).not.toContain('::error');

@@ -68,7 +68,7 @@ const pairs = halfOf([
   ['classic', 'classic'],
 ]);
 describe.each(pairs)('pushed from the %s store, pulled on the %s store', (from, to) => {
-  test('the artifact and the registry have one image, and a pull by digest is verified (S1.1, S1.7, S1.9)', async () => {
+  test('the artifact and the registry have the same image, and a pull by digest is verified (S1.1, S1.7, S1.9)', async () => {
     const repository = `${registry.address}/org/${from}-${to}`;
     const exported = await exportOn(engines[from], { tags: `${repository}:pr-1\n${repository}:latest` });
     expect(exported.log).not.toContain('::error');
@@ -158,7 +158,7 @@ test('a list of two platforms is pushed and one platform is handed over, from th
 });
 
 describe.each(stores)('without a login, on the %s store', (store) => {
-  test('push-failure: warn gives a warning, error fails the step, and the artifact is there in both cases (S0.6, S1.5)', async () => {
+  test('push-failure: warn gives a warning, error fails the step, and the artifact exists in both cases (S0.6, S1.5)', async () => {
     const engine = engines[store];
     const tags = `${locked.address}/org/app:1`;
     const warned = await exportOn(engine, { tags, 'push-failure': 'warn', 'artifact-name': 'warned' });

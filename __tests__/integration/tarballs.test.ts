@@ -20,8 +20,8 @@ import {
 import { makeImage, ociArchive, savedTarball } from '../fixtures/image.ts';
 import { errorCode, errorMessage, testStore } from '../fixtures/scenario.ts';
 
-// Tarballs that real tools made, each loaded on both stores: on one as a source-tarball, on the other as an artifact without a record. The
-// stores alternate. With ALL_WAYS=1 each tarball is loaded in both ways on both stores.
+// Tests tarballs of real tools. Each is loaded on both stores: on one as a source-tarball, on the other as an artifact without a
+// record. The stores alternate. With ALL_WAYS=1 each tarball is loaded in both ways on both stores.
 
 let engines: Engines;
 let podman: Podman;
@@ -58,7 +58,7 @@ afterAll(async () => {
   await engines.stop();
 });
 
-/** A small image of two layers, made by each tool. */
+/** Creates a small image of two layers with each tool. */
 function makeTarballs(): void {
   const context = at('context');
   mkdirSync(context, { recursive: true });
@@ -197,7 +197,7 @@ describe('an archive of a real tool is bit for bit the same image on both stores
 
 describe('archives that engines accept and that no tool here writes', () => {
   test.each([
-    ['white space in front of all JSON', { leading: ' \r\n\t' }],
+    ['white space before all JSON', { leading: ' \r\n\t' }],
     ['a config without architecture', { architecture: 'none' }],
     ['a label of 3.9 MB', { labels: { long: 'x'.repeat(3_900_000) } }],
   ])('%s: it is the same image on both stores (B.9)', async (name, options) => {

@@ -21,8 +21,8 @@ import {
 import { type FixtureImage, makeImage } from '../fixtures/image.ts';
 import { artifactOf, publish, recompressed, reconfigured } from '../fixtures/lying-artifact.ts';
 
-// A loaded image is complete, or it isn't there. docker save, docker push and an import into another containerd work on it, independent of the
-// layers that the engine had before (field-notes M19).
+// A loaded image is either complete or missing. docker save, docker push and an import into another containerd work on it,
+// independently of the layers that the engine had before (field-notes M19).
 
 let engines: Engines;
 let service: ArtifactService;

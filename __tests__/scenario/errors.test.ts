@@ -329,14 +329,14 @@ test('cancelled while the engine fetches layers: the temporary tag is removed an
   const cancel = new AbortController();
   const running = loads({}, { signal: cancel.signal });
   while (!docker.state().calls.some((call) => verbOf(call) === 'pull')) await sleep(20);
-  // Three have passed, and the fourth, of a layer, hangs.
+  // Three requests have succeeded, and the fourth, for a layer, hangs.
   while (gets() < before + 4) await sleep(20);
   cancel.abort();
   expect(errorCode(await running)).toBe('cancelled');
   expect(docker.state().images).toEqual([]);
 });
 
-test('a step ends although its log is no longer read', async () => {
+test('a step ends even if its log is no longer read', async () => {
   const { directory } = await begin();
   const summary = join(directory, 'summary.md');
   await writeFile(summary, '');
@@ -387,7 +387,7 @@ async function processesOf({ directory }: FakeDocker): Promise<readonly string[]
   return running.filter((line) => line !== '' && !line.includes('/dist/'));
 }
 
-// Not a shell: it would drop the variables of inputs, whose names contain hyphens.
+// Not a shell, because it would drop the variables of inputs, which have hyphens in their names.
 const mountThenRun = `
   const { spawnSync } = require('node:child_process');
   const [, small, program, ...args] = process.argv;

@@ -94,7 +94,7 @@ describe('a build', () => {
     const { exports } = await begin({ docker: { progress: [...progress, log] } });
     const outcome = await exports();
     expect(outcome.log).toContain('stop-commands');
-    // The signed URLs of the upload are masked by the step itself.
+    // The step itself masks the signed URLs of the upload.
     const commands = runnerCommands(outcome.log.replaceAll(/^::add-mask::(?!true).*$/gm, ''));
     expect(commands.filter((name) => name !== 'group' && name !== 'endgroup')).toEqual([]);
     expect(outcome.outputs['run-integration']).toBe('true');
@@ -533,7 +533,7 @@ test('`retention-days: 0` uses the repository’s default', async () => {
   const outcome = await exports({ 'retention-days': '0' });
   expect(outcome.log).not.toContain('::error');
   const [artifact] = service.artifacts;
-  // The service's default without a date.
+  // The service's default if no date is sent.
   expect((Date.parse(artifact?.expiresAt ?? '') - Date.now()) / 86_400_000).toBeCloseTo(90, 1);
 });
 

@@ -71,7 +71,7 @@ async function comesSecond(
   inputs: Readonly<Record<string, string>> = {},
   built?: FixtureImage,
 ): Promise<StepOutcome & { readonly docker: FakeDocker }> {
-  // Twice: it looks for an image to load, and checks whether the name is free.
+  // Two responses: the job looks for an image to load, and checks whether the name is free.
   const none = { kind: 'status', status: 200, body: '{"artifacts":[]}' } as const;
   scenario.service.faults.add({ on: 'ListArtifacts', times: 2, effect: none });
   const buildLayout = join(scenario.directory, 'built-second');
@@ -161,7 +161,7 @@ describe('a job whose artifact name was taken during its build keeps its image, 
   });
 });
 
-test('an artifact that is listed but whose content is missing is built again', async () => {
+test('an image is built again if its artifact is listed but the content is missing', async () => {
   scenario = await startScenario();
   await have('a');
   const other = await fakeDocker({ ...scenario.docker.state(), images: [], calls: [] });

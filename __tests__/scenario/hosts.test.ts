@@ -14,7 +14,7 @@ describe('unsupported-host', () => {
   test.each([
     ['isn’t set', undefined, "GITHUB_OUTPUT isn't set"],
     ['is a folder', '/', '"/"'],
-    ['isn’t there', '/nowhere/output', '"/nowhere/output"'],
+    ['doesn’t exist', '/nowhere/output', '"/nowhere/output"'],
     ['accepts no bytes', '/dev/full', '"/dev/full"'],
   ])('a step fails before it does anything if GITHUB_OUTPUT %s', async (_, path, told) => {
     const { exports, loads, handOver, docker, service } = await begin();
@@ -130,7 +130,7 @@ describe('arm64', () => {
     },
   );
 
-  test('the default, linux/amd64, is a platform-mismatch there, with a hint what to set (S0.1)', async () => {
+  test('the default, linux/amd64, is a platform-mismatch there, with a hint about what to set (S0.1)', async () => {
     const { handOver, loads, docker } = await begin({ docker: { architecture: 'aarch64' } });
     await handOver();
     const outcome = await loads();

@@ -470,7 +470,7 @@ describe('artifacts that must fail the step', () => {
     expect(errorMessage(outcome)).toContain('it has "docker-image"');
   });
 
-  test('in a re-run, a missing artifact may have expired: the error has the next step (S3.4)', async () => {
+  test('in a re-run, a missing artifact may have expired: the error suggests the next step (S3.4)', async () => {
     const { service } = await begin();
     await handOverIt();
     service.expire('docker-image');

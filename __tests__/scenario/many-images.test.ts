@@ -96,7 +96,7 @@ describe('the images of a matrix (S3.1)', () => {
     expect(outcome.summary).toContain('Loaded and verified `engine:local`');
   });
 
-  test('the newest artifact of each name counts, in all attempts (S3.1)', async () => {
+  test('the newest artifact of each name is used, across all attempts (S3.1)', async () => {
     await begin({ without: 'runtime' });
     const path = join(scenario.directory, 'runtime.tar');
     const inputs = { 'source-tarball': path, image: 'runtime:local', 'artifact-name': 'docker-image-runtime' };
@@ -120,7 +120,7 @@ describe('the images of a matrix (S3.1)', () => {
     });
   });
 
-  test('one id in `artifact-ids` is one image, with all inputs of one, and its name is in the mapping', async () => {
+  test('one id in `artifact-ids` selects one image, to which all inputs apply, and its name is in the mapping', async () => {
     await begin();
     const { configDigest } = images.runtime;
     const inputs = { 'artifact-ids': idOf('runtime'), 'expected-config-digest': configDigest };
@@ -162,7 +162,7 @@ describe('the images of a matrix (S3.1)', () => {
     expect(tags()).toEqual([]);
   });
 
-  test('a damaged artifact is in the error; the other images are loaded and kept (S3.1)', async () => {
+  test('the error names a damaged artifact; the other images are loaded and kept (S3.1)', async () => {
     await begin();
     await scenario.service.blobs.flipByte(blobOf('docker-image-runtime'), 100_000);
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
@@ -383,7 +383,7 @@ describe('with `remove: true`', () => {
     expect(await there()).toHaveLength(3);
   });
 
-  test('a removal that fails is a warning, because the image is there', async () => {
+  test('a removal that fails is only a warning, because the image is loaded', async () => {
     await begin();
     scenario.service.faults.add({ on: 'DeleteArtifact', times: 99, effect: { kind: 'status', status: 403 } });
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-engine', remove: 'true' });
@@ -395,7 +395,7 @@ describe('with `remove: true`', () => {
     expect(await there()).toHaveLength(3);
   });
 
-  test('with `load: false` the step only removes, and a second time has nothing to remove', async () => {
+  test('with `load: false` the step only removes, and the second time there is nothing to remove', async () => {
     await begin();
     const removing = { 'artifact-name': 'docker-image-engine, docker-image-runtime', load: 'false', remove: 'true' };
     const outcome = await scenario.loads(removing);
@@ -417,7 +417,7 @@ describe('with `remove: true`', () => {
     expect(errorCode(outcome)).toBe('transfer-failed');
   });
 
-  test('the error in a job that runs again after the removal says why the artifact may be gone', async () => {
+  test('the error in a job that runs again after the removal shows why the artifact may be gone', async () => {
     await begin();
     await scenario.loads({ 'artifact-name': 'docker-image-engine', remove: 'true' });
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-engine' }, { job: { attempt: 2 } });

@@ -12,7 +12,7 @@ import {
   shortPauses,
 } from '../fixtures/scenario.ts';
 
-// A pipe without a writer and an endless device are rejected immediately in place of a file. Opening the pipe or reading the device
+// If a file is a pipe without a writer or an endless device, it is rejected immediately. Opening the pipe or reading the device
 // would outlive the step's timeout and every signal.
 
 let scenario: Scenario;

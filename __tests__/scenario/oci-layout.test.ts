@@ -123,7 +123,7 @@ describe.each([
     for (const folder of [layout(), `${layout()}-source`]) mkdirSync(folder);
     execFileSync('mount', mount(layout()));
   });
-  // Before the scenario ends.
+  // Runs before the scenario ends.
   afterEach(() => void execFileSync('umount', [layout()]));
   const load = (more: Readonly<Record<string, string>> = {}): Promise<StepOutcome> =>
     scenario.loads({ into: 'none', 'oci-layout': layout(), ...more });
@@ -139,7 +139,7 @@ describe.each([
     }
   });
 
-  test('is left as it was if the image is wrong, or the folder has other files', async () => {
+  test('is left unchanged if the image is wrong or the folder has other files', async () => {
     await scenario.handOver();
     expect(errorCode(await load({ 'expected-config-digest': makeImage().configDigest }))).toBe('image-mismatch');
     expect(readdirSync(layout())).toEqual([]);

@@ -117,7 +117,7 @@ describe('run-id', () => {
   test.each([
     ['without the permission', () => scenario.service.rest.powerlessToken, 'Resource not accessible by integration'],
     ['that is invalid', () => 'ghp_oldsecret', 'Bad credentials'],
-  ])('a token %s: the error has the required permission, never the token', async (_, token, message) => {
+  ])('a token %s: the error contains the required permission, but never the token', async (_, token, message) => {
     await begin();
     await handOverIn(100);
     const given = token();
@@ -161,7 +161,7 @@ describe('workflow and branch', () => {
     expect(outcome.log).toContain('Skipping run 102 of 2026-01-01T00:00:00Z: it never had the artifact');
   });
 
-  test('all expired: the error has the newest one’s date and address, after at most 20 runs (S3.4)', async () => {
+  test('all expired: the error shows the date and address of the newest one, after at most 20 runs (S3.4)', async () => {
     await begin();
     for (let id = 100; id < 130; id += 1) {
       scenario.service.addRun({
@@ -328,7 +328,7 @@ describe('fallback-image', () => {
     ['there is no such run', { 'run-id': '404' }, 'Could not find run 404'],
     ['no run has succeeded', { workflow: 'ci.yml', branch: 'release' }, 'There is no successful run'],
     ['this run has no artifact', {}, 'This run has no artifact'],
-  ])('is pulled when %s, with a warning that says why (S3.4)', async (_, inputs, why) => {
+  ])('is pulled when %s, with a warning that shows why (S3.4)', async (_, inputs, why) => {
     await begin();
     scenario.service.addRun({ id: 100, artifacts: [expired()] });
     inRegistry();

@@ -45,7 +45,7 @@ describe.each(['classic', 'containerd'] as const)('a load into the %s store (S2.
     expect(outcome.summary).toMatch(/^ {4}Load \([\d.]+ m?s\)/m);
   });
 
-  test('that lacks one layer shows the bytes of that layer alone', async () => {
+  test('that lacks one layer shows only the bytes of that layer', async () => {
     const outcome = await loadWith(1, { store });
     expect(lines(outcome, 'Downloaded')).toEqual([
       expect.stringMatching(/^Downloaded: done, [\d.]+ [kM]B in [\d.]+ s/),

@@ -84,7 +84,7 @@ async function step(
   });
 }
 
-/** Hands an image over as an export does, without one. */
+/** Hands an image over as an export would, without running one. */
 const handOver = (what: FixtureImage, artifact = 'docker-image'): Promise<void> =>
   handOverMade(service, what, { artifact });
 
@@ -292,7 +292,7 @@ describe.each(software)('to %s', (kind) => {
       await expectPullable(`${repository}:1.0`);
     });
 
-    test('keep the attestations that each has', async () => {
+    test('keep the attestations of each image', async () => {
       await exportLayout(image, 'docker-image-linux-amd64');
       await exportLayout(arm, 'docker-image-linux-arm64', 'arm64');
       const outcome = await publish({ 'artifact-name': 'docker-image-linux-*' });
@@ -350,8 +350,8 @@ describe.each(software)('to %s', (kind) => {
   });
 });
 
-// What a registry has no part in, and logins, which all registries take in the same way.
-describe.each(oneOf(software, 0))('to %s alone', (kind) => {
+// Behaviour that doesn't depend on the registry, and logins, which all registries accept in the same way.
+describe.each(oneOf(software, 0))('to %s only', (kind) => {
   useRegistry(kind);
 
   test('the tags of docker/metadata-action’s output, and `auto`', async () => {
@@ -365,7 +365,7 @@ describe.each(oneOf(software, 0))('to %s alone', (kind) => {
     expect((await publish({ tags: 'bare', repository })).outputs['references']).toBe(`${repository}:bare`);
   });
 
-  // zot takes a blob from any repository, without its bytes.
+  // zot accepts a blob of any repository without its bytes.
   const fresh = makeImage({ labels: { 'org.opencontainers.image.revision': 'abc123' } });
   test.each<[string, FixtureImage]>([
     ['that engines read as another', imageWithTwoConfigs(image, arm.blobs.get(arm.configDigest) ?? Buffer.alloc(0))],

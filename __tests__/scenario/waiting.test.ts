@@ -82,7 +82,7 @@ test('at the limit: artifact-not-found with the duration of the wait and the run
   expect(errorMessage(outcome)).toContain('The run’s jobs: build, lint, test (waf).');
 });
 
-describe('the job that makes the artifact', () => {
+describe('the job that creates the artifact', () => {
   test.each(['failure', 'cancelled', 'skipped', 'timed_out'])(
     'has ended with %s: the wait ends immediately (B.3)',
     async (state) => {
@@ -96,7 +96,7 @@ describe('the job that makes the artifact', () => {
     },
   );
 
-  test('has failed after it made the image: the image is loaded', async () => {
+  test('has failed after it created the artifact: the image is loaded', async () => {
     await begin({ name: 'build', state: 'failure' }, self);
     await scenario.handOver();
     expect((await waits({ 'wait-for-job': 'build' })).outputs['loaded']).toBe('true');

@@ -8,7 +8,7 @@ import { type ActionsCache, actionsCache, type CacheBlob } from '../../shared/ca
 import { verifiedChunks } from '../../shared/bytes/verified.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 
-// The hash that BuildKit gives all of its entries (tonistiigi/go-actions-cache, cache.go).
+// The version of all of BuildKit's entries, which is a hash (tonistiigi/go-actions-cache, cache.go).
 const version = createHash('sha256').update('|go-actionscache-1.0').digest('hex');
 const never = new AbortController().signal;
 
@@ -31,7 +31,7 @@ afterEach(async () => {
   await service.close();
 });
 
-/** A blob with this content, whose bytes may be others. */
+/** Returns a blob with the digest of this content, and possibly with other bytes. */
 function blob(content: Buffer, bytes = content): CacheBlob {
   const expected = { digest: digestOf(content), size: content.length };
   return {
@@ -54,7 +54,7 @@ async function read(name: string): Promise<Buffer> {
 
 const some = blob(Buffer.from('some layer'));
 
-test('each blob is stored whole, under the key and the version that BuildKit asks for (B.12)', async () => {
+test('each blob is stored completely, under the key and version that BuildKit requests (B.12)', async () => {
   open();
   const bytes = contents.reduce((sum, { length }) => sum + length, 0);
   expect(await store(contents.map((content) => blob(content)))).toEqual({ count: 9, bytes, failure: undefined });
@@ -113,7 +113,7 @@ test('a job that may only read stores nothing, and later calls read no blob (B.1
 
 const status = (code: number): Fault['effect'] => ({ kind: 'status', status: code });
 test.each<readonly [string, string, Fault['effect'], boolean]>([
-  ['refuses a question', 'GetCacheEntryDownloadURL', status(401), false],
+  ['refuses a look-up', 'GetCacheEntryDownloadURL', status(401), false],
   ['refuses a block', 'put-block', status(403), true],
   ['refuses the end of an upload', 'put-block-list', status(400), true],
   ['refuses to finalise', 'FinalizeCacheEntryUpload', status(400), true],
@@ -125,7 +125,7 @@ test.each<readonly [string, string, Fault['effect'], boolean]>([
   expect(service.cacheEntries.filter(({ finalised }) => finalised)).toEqual([]);
 });
 
-test('after a failure, the uploads that are running end, and no other is begun (B.12)', async () => {
+test('after a failure, running uploads end, and no other upload starts (B.12)', async () => {
   open();
   service.faults.add({ on: 'put-block', times: 1, effect: status(403) });
   const { count, failure } = await store(contents.map((content) => blob(content)));
@@ -136,7 +136,7 @@ test('after a failure, the uploads that are running end, and no other is begun (
   expect(count).toBeLessThan(8);
 });
 
-test('a service that does not answer is given up (B.12)', async () => {
+test('a service that does not respond is abandoned (B.12)', async () => {
   open('write', 0.01);
   service.faults.add({ on: 'CreateCacheEntry', effect: { kind: 'hang', ms: 600_000 } });
   expect((await store([some])).failure).toEqual({

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { uploadBlob } from '../../shared/artifacts/blob/blob-upload.ts';
 import { rangedReader } from '../../shared/artifacts/blob/ranged-reader.ts';
-import { restClient } from '../../shared/artifacts/service/rest-client.ts';
 import { resultsService } from '../../shared/artifacts/service/results-service.ts';
+import { workflowRuns } from '../../shared/artifacts/service/workflow-runs.ts';
 import { openBlob } from '../../shared/artifacts/blob/open-blob.ts';
 import { copiedBytes } from '../../shared/bytes/chunks.ts';
 import { tempDirs } from '../../shared/bytes/files.ts';
@@ -15,7 +15,7 @@ import { type Http, httpClient } from '../../shared/http/client.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { registryClient, type RegistryClient } from '../../shared/registry/registry-client.ts';
 
-// How often a request is made to a server that stays busy: the number depends only on the policy for its kind.
+// Counts the requests to a server that is always busy. The number depends only on the policy for the kind of request.
 
 interface Given {
   readonly status: number;
@@ -75,9 +75,10 @@ describe.each([503, 429])('a service that always responds with %i', (status) => 
   });
 
   test('a busy REST API receives 5 attempts of a request', async () => {
-    const rest = restClient({ http, apiUrl: origin, token: 't', onRetry, signal });
-    expect(await failing(rest.get('/run'))).toEqual({ 'GET /run': 5 });
-    expect(await failing(rest.redirect('/zip'))).toMatchObject({ 'GET /zip': 5 });
+    const runs = workflowRuns({ http, apiUrl: origin, repository: 'org/app', token: 't', onRetry, signal });
+    const actions = 'GET /repos/org/app/actions';
+    expect(await failing(runs.get(1))).toEqual({ [`${actions}/runs/1`]: 5 });
+    expect(await failing(runs.signDownload(1))).toMatchObject({ [`${actions}/artifacts/1/zip`]: 5 });
   });
 
   test('a busy service receives 6 attempts for a block of an upload, and 6 attempts to finish the upload', async () => {
@@ -111,7 +112,8 @@ describe.each([503, 429])('a service that always responds with %i', (status) => 
     answer = ({ headers }) => (headers.range === undefined ? undefined : { status: 200, body: 'whole' });
     const progress = <T>(_verb: string, _size: unknown, work: (onBytes: (count: number) => void) => Promise<T>) =>
       work(() => undefined);
-    const opening = openBlob({ ...readerOptions(), artifact: { id: 1, name: 'a', size: 10 }, folders, progress });
+    const log = { info: onRetry, progress };
+    const opening = openBlob({ ...readerOptions(), artifact: { id: 1, name: 'a', size: 10 }, folders, log });
     expect(await failing(opening)).toEqual({ 'GET /blob': 7 });
     rmSync(root, { recursive: true });
   });

@@ -72,7 +72,7 @@ describe('cache-to: auto writes a cache that a later run can read (B.12)', () =>
       {},
       'of a merge queue',
     ],
-    ['a merge queue, whatever its ref is', 'merge_group', 'refs/heads/main', {}, 'of a merge queue'],
+    ['a merge queue with any ref', 'merge_group', 'refs/heads/main', {}, 'of a merge queue'],
     ['a merge queue’s own form of its ref', 'push', 'refs/gh-readonly-queue/main/pr-1-abc1234', {}, 'of a merge queue'],
     ['a closed pull request', 'pull_request', 'refs/pull/7/merge', { action: 'closed' }, 'this pull request is closed'],
     [
@@ -123,7 +123,7 @@ describe('cache-to: auto writes a cache that a later run can read (B.12)', () =>
 });
 
 test.each<RecordedEvent>(['merge-group', 'push-tag', 'pull-request-target', 'pull-request'])(
-  'an explicit cache-to is kept as it is on the event %s, also next to auto (B.12)',
+  'an explicit cache-to is kept unchanged on the event %s, even next to auto (B.12)',
   (event) => {
     const explicit = ['type=gha,scope=x', 'type=local,dest=x'];
     expect(written(on(event), explicit)).toEqual({ caches: explicit, remarks: [] });

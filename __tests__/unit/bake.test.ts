@@ -113,7 +113,7 @@ describe('the arguments of buildx bake', () => {
     allow: ['network.host'],
   };
 
-  test('the arguments for a look at the build contain all overrides', () => {
+  test('the arguments for a preview of the build contain all overrides', () => {
     expect(bakePrintArguments(source)).toEqual([
       ...['--file', 'compose.yaml', '--file', 'docker-bake.hcl'],
       ...source.set.flatMap((item) => ['--set', item]),

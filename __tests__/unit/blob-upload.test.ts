@@ -89,7 +89,7 @@ describe('an upload in blocks', () => {
     expect(retries).toEqual([]);
   });
 
-  test('no two uploads have a block of the same id: Forgejo and older Gitea versions store the blocks of a run together (B.15)', async () => {
+  test('no two uploads share a block ID: Forgejo and older Gitea versions store the blocks of a run together (B.15)', async () => {
     for (let uploads = 0; uploads < 3; uploads += 1)
       await upload(inReusedMemory(randomBytes(blockBytes + 1), blockBytes));
     expect(new Set(blocks().map(({ query }) => query.get('blockid'))).size).toBe(6);

@@ -53,7 +53,7 @@ describe('caches are written with the image or after it (B.12)', () => {
     );
   });
 
-  test('the docker driver on the classic store only writes inline caches, and says what to do about others', () => {
+  test('the docker driver on the classic store writes only inline caches, and a message suggests what to do about others', () => {
     expect(planCacheWrites(['type=inline', 'type=local,dest=x'], service, false)).toEqual({
       withImage: ['type=inline'],
       afterImage: [],

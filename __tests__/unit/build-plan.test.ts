@@ -53,7 +53,7 @@ describe('the plan of an export', () => {
     expect(withoutGhaCache([cache]).caches).toEqual(is ? [] : [cache]);
   });
 
-  test('the arguments of a build end with the context behind --, so that it is never taken for a flag', () => {
+  test('the arguments of a build end with the context after --, so that it is never mistaken for a flag', () => {
     const args = buildArguments(
       { ...build, context: '-x' },
       [parsePlatform('linux/amd64')],

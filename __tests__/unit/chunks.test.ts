@@ -58,7 +58,7 @@ describe('the compiler', () => {
 
 test('copies equal the chunks that arrived, even after the memory is reused', async () => {
   const bytes = randomBytes(100_000);
-  // `equals`, because `toEqual` compares buffers byte by byte, in a second.
+  // `equals`, because `toEqual` compares buffers byte by byte, which takes a second.
   expect((await copiedBytes(lent(bytes, 999))).equals(bytes)).toBe(true);
   const { head, all } = await withHead(lent(bytes, 999), 2001);
   expect(head.length).toBeGreaterThan(2000);

@@ -1,10 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import {
-  parseCtrCheck,
-  parseCtrConfigDigest,
-  parseCtrImages,
-  parseSnapshotter,
-} from '../../shared/docker/ctr-output.ts';
+import { parseCtrCheck, parseCtrConfigDigest, parseCtrImages, parseSnapshotter } from '../../shared/docker/output.ts';
 import { formatDestination, parseDestination } from '../../shared/image/destination.ts';
 
 const [one, other] = [`sha256:${'1'.repeat(64)}`, `sha256:${'2'.repeat(64)}`];

@@ -9,11 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { makeCertificate } from '../fakes/artifact-service/tls.ts';
 import { inReusedMemory } from '../fixtures/reused-memory.ts';
-import { engineApi } from '../../shared/docker/api.ts';
-import { apiEngine } from '../../shared/docker/api-engine.ts';
-import { dockerCli } from '../../shared/docker/cli.ts';
-import { deadlines } from '../../shared/docker/deadlines.ts';
-import type { Endpoint } from '../../shared/docker/endpoint.ts';
+import { containerEngine } from '../../shared/docker/container-engine.ts';
 import type { Engine } from '../../shared/docker/engine.ts';
 
 let folder: string;
@@ -43,13 +39,14 @@ async function engineAt(listener: RequestListener, version = '1.51'): Promise<re
   return asked;
 }
 
-function at(more: Partial<Endpoint> = {}): Endpoint {
-  const address = { kind: 'unix', socketPath: socketPath() } as const;
-  return { host: `unix://${socketPath()}`, address, headers: {}, apiVersion: undefined, ...more };
-}
-
-function engine(endpoint = at(), signal = new AbortController().signal): Engine {
-  return apiEngine(engineApi(endpoint, deadlines(signal, 'docker')), dockerCli(signal));
+/** Returns the engine at the socket, or at the address in these variables of docker. */
+function engine(
+  variables: Readonly<Record<string, string>> = {},
+  signal = new AbortController().signal,
+): Promise<Engine> {
+  const dockerVariables = { DOCKER_HOST: `unix://${socketPath()}`, ...variables };
+  const settings = { dockerConfigFolder: folder, dockerVariables, proxies: { except: '' }, tempRoot: folder };
+  return containerEngine('docker', settings, signal);
 }
 
 /** Runs a test in which time-outs end only when the test moves the clock. */
@@ -77,7 +74,7 @@ describe('a request to the engine', () => {
     'a request to an engine that serves %s with DOCKER_API_VERSION %s uses version %s',
     async (served, apiVersion, used) => {
       const asked = await engineAt(json(200, []), served);
-      const { images } = engine(at({ apiVersion }));
+      const { images } = await engine(apiVersion === undefined ? {} : { DOCKER_API_VERSION: apiVersion });
       await images();
       await images();
       const question = `GET /v${used}/images/json?all=1&digests=1`;
@@ -91,7 +88,8 @@ describe('a request to the engine', () => {
       ({ headers } = request);
       json(200, { Id: 'sha256:1' })(request, response);
     });
-    const { inspect, tag, untag } = engine(at({ headers: { 'X-Team': 'a' } }));
+    writeFileSync(join(folder, 'config.json'), JSON.stringify({ HttpHeaders: { 'X-Team': 'a' } }));
+    const { inspect, tag, untag } = await engine();
     await inspect(`ghcr.io:5000/a/b@sha256:${'d'.repeat(64)}`);
     await tag('a:1', 'localhost:5000/b:2');
     await untag('localhost:5000/b:2');
@@ -120,10 +118,14 @@ describe('a request to the engine', () => {
     const port = typeof address === 'object' && address !== null ? address.port : 0;
     makeCertificate(folder);
     const ca = knows ? cert.toString() : readFileSync(join(folder, 'cert.pem'), 'utf8');
-    const tls = { ca, cert: undefined, key: undefined, verify };
-    const list = engine(
-      at({ host: 'tcp://there', address: { kind: 'tcp', hostname: '127.0.0.1', port, tls } }),
-    ).images();
+    const certificates = mkdtempSync(join(folder, 'certificates-'));
+    writeFileSync(join(certificates, 'ca.pem'), ca);
+    const { images } = await engine({
+      DOCKER_HOST: `tcp://127.0.0.1:${String(port)}`,
+      DOCKER_CERT_PATH: certificates,
+      [verify ? 'DOCKER_TLS_VERIFY' : 'DOCKER_TLS']: '1',
+    });
+    const list = images();
     if (knows || !verify) expect(await list).toEqual([]);
     else await expect(list).rejects.toMatchObject({ code: 'docker-unavailable' });
   });
@@ -131,7 +133,7 @@ describe('a request to the engine', () => {
 
 describe('an engine that can’t be reached', () => {
   test('the error for an engine without a socket names the missing socket', async () => {
-    await expect(engine().images()).rejects.toMatchObject({
+    await expect((await engine()).images()).rejects.toMatchObject({
       code: 'docker-unavailable',
       message: `No Docker engine answers at unix://${socketPath()}: there is no such socket.`,
       hint: expect.stringContaining('DOCKER_HOST'),
@@ -141,7 +143,7 @@ describe('an engine that can’t be reached', () => {
   test('the error for a socket without a listener shows that nothing listens', async () => {
     // A killed process leaves the file behind.
     writeFileSync(socketPath(), '');
-    await expect(engine().images()).rejects.toMatchObject({
+    await expect((await engine()).images()).rejects.toMatchObject({
       code: 'docker-unavailable',
       message: expect.stringContaining('nothing listens there'),
     });
@@ -155,7 +157,7 @@ describe('an engine that can’t be reached', () => {
     if (isRoot) process.seteuid?.(65_534);
     else chmodSync(socketPath(), 0);
     try {
-      await expect(engine().images()).rejects.toMatchObject({
+      await expect((await engine()).images()).rejects.toMatchObject({
         code: 'docker-unavailable',
         message: expect.stringContaining('this user has no permission for the socket'),
         hint: expect.stringMatching(/group .*rootless engine/s),
@@ -169,7 +171,7 @@ describe('an engine that can’t be reached', () => {
     const server: Server = createServer((_, response) => void response.writeHead(404).end());
     servers.push(server);
     await once(server.listen(socketPath()), 'listening');
-    await expect(engine().images()).rejects.toMatchObject({
+    await expect((await engine()).images()).rejects.toMatchObject({
       code: 'docker-unavailable',
       message: expect.stringContaining('HTTP 404, which is not an engine’s answer'),
     });
@@ -180,7 +182,7 @@ describe('an engine that can’t be reached', () => {
       response.writeHead(200, { 'content-length': '100' }).write('[{"Id":');
       setTimeout(() => response.destroy(), 20);
     });
-    await expect(engine().images()).rejects.toMatchObject({
+    await expect((await engine()).images()).rejects.toMatchObject({
       code: 'image-missing',
       message: expect.stringMatching(/^docker image ls failed: the answer broke off/),
     });
@@ -188,7 +190,7 @@ describe('an engine that can’t be reached', () => {
 
   test('the error for a refused request contains the message of the engine', async () => {
     await engineAt(json(500, { message: 'the daemon\nis out of luck' }));
-    await expect(engine().tag('a:1', 'b:1')).rejects.toMatchObject({
+    await expect((await engine()).tag('a:1', 'b:1')).rejects.toMatchObject({
       code: 'load-failed',
       message: 'docker image tag a:1 b:1 failed: the daemon is out of luck',
     });
@@ -200,7 +202,7 @@ describe('an engine that can’t be reached', () => {
     [500, 'No such luck', 'image-missing'],
   ])('a response with HTTP %i "%s" for an image has the error code %s', async (status, message, code) => {
     await engineAt(json(status, { message }));
-    const found = engine().inspect('a:1');
+    const found = (await engine()).inspect('a:1');
     if (code === undefined) expect(await found).toBeUndefined();
     else await expect(found).rejects.toMatchObject({ code });
   });
@@ -210,7 +212,7 @@ describe('an engine that hangs', () => {
   test('a cancelled request to a hanging engine ends after a second with its reason, and a clean-up request has its own timeout', async () => {
     await engineAt(() => undefined);
     const cancel = new AbortController();
-    const asked = engine(at(), cancel.signal);
+    const asked = await engine({}, cancel.signal);
     const reason = new Error('cancelled');
     const question = asked.images();
     await sleep(100);
@@ -232,7 +234,7 @@ describe('an engine that hangs', () => {
     });
     await withStoppedClock(async () => {
       const cancel = new AbortController();
-      const question = engine(at(), cancel.signal).images();
+      const question = (await engine({}, cancel.signal)).images();
       const respond = await asked.promise;
       cancel.abort(new Error('cancelled'));
       respond();
@@ -253,14 +255,14 @@ describe('an engine that hangs', () => {
       await sleep(50);
       yield Buffer.alloc(100_000);
     };
-    await expect(engine(at(), cancel.signal).load(chunks())).rejects.toBe(reason);
+    await expect((await engine({}, cancel.signal)).load(chunks())).rejects.toBe(reason);
     await sleep(50);
     expect(broken).toBe(true);
   });
 });
 
 describe('a load', () => {
-  const load = (chunks: AsyncIterable<Buffer>): Promise<unknown> => engine().load(chunks);
+  const load = async (chunks: AsyncIterable<Buffer>): Promise<unknown> => (await engine()).load(chunks);
   const answer =
     (...messages: readonly object[]): RequestListener =>
     (request, response) => {
@@ -368,8 +370,8 @@ describe('a load', () => {
 
 describe('a pull from this step', () => {
   const never = new Promise<never>(() => undefined);
-  const pull = (registry: Parameters<NonNullable<Engine['pull']>>[1]): Promise<void> | undefined =>
-    engine().pull?.(`127.0.0.1:5/a@sha256:${'d'.repeat(64)}`, registry);
+  const pull = async (registry: Parameters<NonNullable<Engine['pull']>>[1]): Promise<void> =>
+    (await engine()).pull?.(`127.0.0.1:5/a@sha256:${'d'.repeat(64)}`, registry);
 
   test('a pull is requested by digest, and throws an error that the engine reports in its stream', async () => {
     const asked = await engineAt((_, response) => {

@@ -140,7 +140,7 @@ describe('an engine that only the docker command can find or reach', () => {
     ['TLS on a socket', { DOCKER_TLS_VERIFY: '1' }, pem],
     ['TLS without a certificate authority', { DOCKER_HOST: 'tcp://h', DOCKER_TLS_VERIFY: '1' }, {}],
     ['an SSH context', { DOCKER_CONTEXT: 'far' }, context('far', { Host: 'ssh://far' })],
-    ['a context that isn’t there', { DOCKER_CONTEXT: 'gone' }, {}],
+    ['a missing context', { DOCKER_CONTEXT: 'gone' }, {}],
     ['a broken context', { DOCKER_CONTEXT: 'far' }, context('far', ['Host'])],
     ['a broken configuration', {}, { 'config.json': '{"currentContext"' }],
     ['a configuration that is a folder', {}, { 'config.json/x': '' }],

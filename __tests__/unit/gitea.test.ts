@@ -5,11 +5,9 @@ import { tmpdir } from 'node:os';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { chooseRun } from '../../shared/artifacts/service/other-run.ts';
-import { restClient } from '../../shared/artifacts/service/rest-client.ts';
 import { serviceCredentials } from '../../shared/artifacts/service/results-service.ts';
-import { runJobs } from '../../shared/artifacts/service/run-jobs.ts';
 import { runStore } from '../../shared/artifacts/service/run-store.ts';
-import { workflowRuns } from '../../shared/artifacts/service/workflow-runs.ts';
+import { runJobs, workflowRuns } from '../../shared/artifacts/service/workflow-runs.ts';
 import type { Artifact, ArtifactStore } from '../../shared/artifacts/store.ts';
 import { httpClient } from '../../shared/http/client.ts';
 import type { WorkflowHost } from '../../shared/image/host.ts';
@@ -26,7 +24,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     await service.close();
   });
 
-  /** Returns the artifacts of the run, as a job of it sees them. */
+  /** Returns the artifacts of the run, as one of its jobs sees them. */
   const jobOf = (job: number): ArtifactStore => {
     const store = runStore({
       ...{ runtimeToken: service.token(job), resultsUrl: service.url, host: 'Gitea', proxies: { except: '' } },
@@ -72,7 +70,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect((await read(jobOf(3), 'other')).equals(other)).toBe(true);
   });
 
-  test('an artifact is stored for as many days as it should be', async () => {
+  test('an artifact is stored for the requested number of days', async () => {
     await upload(jobOf(1), 'image', randomBytes(10));
     expect(stored()).toMatchObject([{ days: 1 }]);
   });
@@ -94,7 +92,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect((await read(jobOf(3), 'image')).equals(bytes)).toBe(true);
   });
 
-  test('an attempt that was killed during its upload leaves the name to the next attempt of its job alone', async () => {
+  test('an attempt that was killed during its upload leaves the name only to the next attempt of its job', async () => {
     await upload(jobOf(3), '.uploading-1-image', randomBytes(10));
     expect(await listed()).toEqual([]);
     expect(await codeOf(() => upload(jobOf(2), 'image', randomBytes(10)))).toBe('artifact-name-taken');
@@ -111,7 +109,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     }
   });
 
-  test('an unfinished artifact is not listed, nor one that is being replaced', async () => {
+  test('an unfinished artifact is not listed, and neither is one that is being replaced', async () => {
     const seen: unknown[] = [];
     await upload(jobOf(1), 'image', randomBytes(10), async () => seen.push(await listed()));
     const store = jobOf(1);
@@ -122,7 +120,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect(await listed()).toEqual(['image']);
   });
 
-  test('a failed upload leaves the name to the next one', async () => {
+  test('a failed upload leaves the name to the next upload', async () => {
     const failed = upload(jobOf(1), 'image', randomBytes(10), () => Promise.reject(new RangeError('the build failed')));
     await expect(failed).rejects.toThrow('the build failed');
     expect(await listed()).toEqual([]);
@@ -130,7 +128,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     expect(await listed()).toEqual(['image']);
   });
 
-  test('an unknown answer ends the step, because the official client refuses Gitea', async () => {
+  test('an unknown response ends the step, because the official client refuses Gitea', async () => {
     service.onAnswer = () => 'unknown';
     const error = { code: 'unsupported-host', message: expect.stringContaining('of Gitea') };
     await expect(upload(jobOf(1), 'image', randomBytes(10))).rejects.toMatchObject(error);
@@ -151,7 +149,7 @@ describe.each(['1.26', 'older'] as const)('the artifact service of Gitea, %s (B.
     },
   );
 
-  test('an upload succeeds although the answer to its end was lost', async () => {
+  test('an upload succeeds although the response to its end was lost', async () => {
     let calls = 0;
     service.onAnswer = (method) => (method === 'FinalizeArtifact' && (calls += 1) === 1 ? 'lost' : undefined);
     const bytes = randomBytes(10);
@@ -261,18 +259,18 @@ describe('Gitea’s REST API (B.15)', () => {
   const onRetry = (): void => undefined;
   const choose = (choice: Parameters<typeof chooseRun>[1]['choice'], wanted: readonly string[] = ['image-70']) =>
     chooseRun(
-      workflowRuns(restClient({ http, apiUrl, token: 't', onRetry, signal }), 'org/charon'),
+      workflowRuns({ http, apiUrl, repository: 'org/charon', token: 't', onRetry, signal }),
       { choice, repository: 'org/charon', wanted, allowForkRuns: false },
       () => undefined,
     );
 
-  test('the latest run of a workflow is found, and none of a pull request, which may be of a fork', async () => {
+  test('the latest run of a workflow is found, but no run of a pull request, which may be from a fork', async () => {
     const { run: found } = await choose({ workflow: 'ci.yml', branch: 'main', event: undefined });
     expect(found).toMatchObject({ id: 3, createdAt: '2026-11-30T12:00:00Z', isOfFork: false });
     expect(await codeOf(() => choose({ runId: 4 }))).toBe('invalid-input');
   });
 
-  test('artifacts on later pages are found, although no page links to the next, and no unfinished ones', async () => {
+  test('finished artifacts on later pages are found, although no page links to the next one', async () => {
     expect((await choose({ runId: 3 }, ['image-1', 'image-70'])).artifacts).toHaveLength(70);
   });
 

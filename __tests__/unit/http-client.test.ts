@@ -4,7 +4,7 @@ import { buffer } from 'node:stream/consumers';
 import { expect, test } from '@jest/globals';
 import { httpClient } from '../../shared/http/client.ts';
 
-test('a connection that breaks before the body is read is the reader’s error, and no error of the process', async () => {
+test('a connection that breaks before the body is read causes an error for the reader, but not for the process', async () => {
   const server = createServer((_, response) => {
     response.writeHead(200, { 'content-length': '1000' }).write('the beginning', () => response.socket?.destroy());
   }).listen(0, '127.0.0.1');

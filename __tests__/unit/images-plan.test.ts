@@ -93,7 +93,7 @@ describe('planImages', () => {
     });
   });
 
-  test('ids select artifacts instead of the names; one id is one image', () => {
+  test('ids select artifacts instead of names; one id selects one image', () => {
     const expectedConfigDigest = `sha256:${'a'.repeat(64)}`;
     const one = { artifactIds: ['7', '7'], image: 'x', expectedConfigDigest };
     expect(plan(one)).toMatchObject({ kind: 'one', wanted: ['id:7'] });
@@ -102,7 +102,7 @@ describe('planImages', () => {
     expect(plan({ ...both, load: false })).toMatchObject({ kind: 'mapping', wanted: ['id:7', 'id:8'] });
   });
 
-  test('`remove` removes what was loaded, and without a load does nothing else', () => {
+  test('`remove` removes the loaded artifacts, and without a load the step does nothing else', () => {
     expect(plan({ remove: true })).toMatchObject({ kind: 'one', remove: true });
     expect(plan({ load: false, remove: true })).toMatchObject({ kind: 'removal' });
   });
@@ -110,7 +110,11 @@ describe('planImages', () => {
   test.each([
     ['a slash in one of several', { artifactNames: ['a', 'b/c'] }, '"b/c"'],
     ['a slash in a pattern', { artifactNames: ['b/c*'] }, '"b/c"'],
-    ['an id that is no number', { artifactIds: ['7', 'docker-image'] }, '`artifact-ids` has "docker-image"; expected'],
+    [
+      'an id that isn’t a number',
+      { artifactIds: ['7', 'docker-image'] },
+      '`artifact-ids` has "docker-image"; expected',
+    ],
     ['an id of zero', { artifactIds: ['0'] }, '`artifact-ids` has "0"; expected'],
     [
       'a tarball for several ids',
@@ -167,7 +171,7 @@ describe('planImages', () => {
     expect(() => plan({ load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
     expect(plan({ artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({
       kind: 'several',
-      each: { into: { kind: 'kind', cluster: 'kind' } },
+      each: { into: { kind: 'cluster', tool: 'kind', cluster: 'kind' } },
       digests: undefined,
     });
     const expectedConfigDigest = `sha256:${'a'.repeat(64)}`;

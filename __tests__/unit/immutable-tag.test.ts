@@ -85,7 +85,7 @@ describe('a pull request', () => {
     ['in the pull request', { pull_request: request }, 'refs/pull/9/merge', 'pr-7-abc1234'],
     ['next to the pull request', { number: 8, pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-8-abc1234'],
     ['in the ref alone', { pull_request: { head: { sha } } }, 'refs/pull/9/merge', 'pr-9-abc1234'],
-    ['in no place', { pull_request: { number: '7', head: { sha } } }, 'refs/heads/main', undefined],
+    ['nowhere', { pull_request: { number: '7', head: { sha } } }, 'refs/heads/main', undefined],
   ])('a pull request has its number %s (S1.2)', (_, payload, ref, tag) => {
     expect(immutableTag(event({ name: 'pull_request', payload, ref }))).toBe(tag);
   });
@@ -283,7 +283,7 @@ describe('other events', () => {
       { name: 'workflow_run', payload: { workflow_run: { event: 'issue_comment', head_sha: sha } } },
       'was for a comment',
     ],
-    ['a payload that is no object', { name: 'pull_request', payload: [1] }, 'no pull request number'],
+    ['a payload that isn’t an object', { name: 'pull_request', payload: [1] }, 'no pull request number'],
   ])('%s has no tag, and the reason explains why', (_, facts, reason) => {
     const found = event(facts);
     expect(found).toEqual({ kind: 'none', reason: expect.stringContaining(reason) });
@@ -292,7 +292,7 @@ describe('other events', () => {
   });
 });
 
-describe('an event that says less, or something else', () => {
+describe('an event with missing or unusual facts', () => {
   const other = '2ffea6db159f6b6c47a24e778fb9ef40cf6b1c7d';
   const repository = { full_name: 'org/charon', default_branch: 'main' };
   const run = (facts: object, more: object = {}): Partial<EventFacts> => ({
@@ -439,7 +439,7 @@ describe('an event that says less, or something else', () => {
     ['a schedule without a repository', { name: 'schedule', ref: 'refs/heads/b' }, { isDefault: true }],
     ['a push without a repository', { name: 'push', ref: 'refs/heads/b' }, { isDefault: false }],
     [
-      'an event of no branch',
+      'an event without a branch',
       { name: 'deployment', ref: 'refs/heads/main', payload: { repository } },
       { isDefault: false },
     ],
@@ -449,7 +449,7 @@ describe('an event that says less, or something else', () => {
 
   test('a pull request has a branch only if it is known', () => {
     const found = event(run({ event: 'pull_request', pull_requests: requests }));
-    expect(found).not.toHaveProperty('branch');
+    expect(found).toHaveProperty('branch', undefined);
     expect(branchOf({ kind: 'tag', name: 'v1', sha })).toBeUndefined();
     expect(event(run({ event: 'pull_request', pull_requests: requests, head_branch: 'b' }))).toMatchObject({
       branch: 'b',

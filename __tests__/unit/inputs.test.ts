@@ -26,7 +26,7 @@ const secrets = (text: string): readonly string[] => inputs({ foo: text }).secre
 
 // The texts and their items are from "getInputList" in docker/actions-toolkit, __tests__/util.test.ts. build-push-action
 // parses its inputs like this, and a step that changes to this action must keep its meaning.
-describe('lists are read like in docker/actions-toolkit', () => {
+describe('lists are read as in docker/actions-toolkit', () => {
   test.each([
     ['a single line', 'bar', ['bar']],
     ['nothing', '', []],
@@ -36,7 +36,7 @@ describe('lists are read like in docker/actions-toolkit', () => {
     ['a comma at the end', 'bar,baz,', ['bar', 'baz']],
     ['other line ends', 'bar\r\nbaz', ['bar', 'baz']],
     ['other line ends and commas', 'bar\r\nbaz,bat', ['bar', 'baz', 'bat']],
-    ['a # that is no comment', 'foo=bar\nbar=qux#baz', ['foo=bar', 'bar=qux#baz']],
+    ['a # that isn’t a comment', 'foo=bar\nbar=qux#baz', ['foo=bar', 'bar=qux#baz']],
     ['a quoted line', 'linux/amd64\n"linux/arm64,linux/arm/v7"', ['linux/amd64', 'linux/arm64', 'linux/arm/v7']],
     ['a quoted item next to another, with its comma', '"a,b",c', ['a,b', 'c']],
   ])('a list can be separated by commas or lines: %s', (_, text, items) => {

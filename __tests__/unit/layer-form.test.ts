@@ -3,7 +3,7 @@ import { buffer } from 'node:stream/consumers';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, test } from '@jest/globals';
 import { endOfArchive, looksLikeJson } from '../../shared/tar/header.ts';
-import { layerPackingOf, wrongForm } from '../../shared/tar/layer-form.ts';
+import { layerPackingOf, wrongForm } from '../../shared/tar/compression.ts';
 import { imagesIn } from '../../shared/tar/tarball-images.ts';
 import { readTarball, SeenTarball, seeTarball } from '../../shared/tar/tarball-reader.ts';
 import { codeOf } from '../fixtures/any-bytes.ts';
@@ -19,7 +19,7 @@ const oldTar = (): Buffer => {
   bytes.write(`${sum.toString(8).padStart(6, '0')}\u0000 `, 148, 'latin1');
   return bytes;
 };
-/** Returns JSON that is also a valid tar header, with the right checksum and with `ustar` in its place. */
+/** Returns JSON that is also a valid tar header, with the right checksum and with `ustar` in the right place. */
 const both = (): Buffer => {
   const bytes = Buffer.alloc(600, ' ');
   bytes.write('{"a":"');

@@ -72,7 +72,7 @@ describe('planLoad', () => {
   test.each([
     [
       { into: 'kind', ociLayout: undefined },
-      { kind: 'kind', cluster: 'kind' },
+      { kind: 'cluster', tool: 'kind', cluster: 'kind' },
     ],
     [
       { into: 'containerd:k8s.io', ociLayout: '/out' },

@@ -54,7 +54,7 @@ test('a process that waits for a key reports this once, and stops waiting when i
   expect(said).toBe(1);
 });
 
-test('a living name is dead only after its process ends, and the name of another host is never dead', async () => {
+test('a name counts as dead only after its process has ended, and the name of another host never does', async () => {
   const living = await livingName();
   expect(await isDead(living.name)).toBe(false);
   await living[Symbol.asyncDispose]();

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { randomBytes } from 'node:crypto';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { projectRoot } from '../../dev/action-runner.ts';
-import { lockHolder } from '../../shared/bytes/lock-holder.ts';
 import { awaitKey, holderOf, type KeyWaits, lockKey } from '../../shared/bytes/locks.ts';
 import { socketNameOf } from '../fixtures/lock-socket.ts';
 
@@ -102,14 +101,22 @@ describe('a lock that is held', () => {
     const key = newKey();
     await using held = await lockKey(key, 'taken');
     expect(held).toBeDefined();
-    const script = `import { lockHolder } from '${projectRoot}shared/bytes/lock-holder.ts'; console.log(JSON.stringify(await lockHolder('${socketNameOf(key)}')))`;
+    const script = `
+      import { awaitKey } from '${projectRoot}shared/bytes/locks.ts';
+      await awaitKey('${key}', {
+        signal: AbortSignal.timeout(30_000),
+        waits: { 'this-user': Infinity, 'other-user': 0, stranger: Infinity },
+        onWait: () => undefined,
+        onGiveUp: (holder) => console.log(holder),
+      });`;
     const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
       cwd: '/',
       stdio: ['ignore', 'pipe', 'inherit'],
       ...(isRoot ? { uid: other, gid: other } : {}),
     });
     const [line]: readonly unknown[] = await once(child.stdout, 'data');
-    expect(JSON.parse(String(line))).toEqual({ words: 'a process of another user or container', kind: 'other-user' });
-    expect((await lockHolder(socketNameOf(key))).kind).toBe('this-user');
+    expect(String(line)).toBe('a process of another user or container\n');
+    const { gaveUpOn } = await waitFor(key, { 'this-user': 0, 'other-user': never, stranger: never });
+    expect(gaveUpOn).toHaveLength(1);
   });
 });

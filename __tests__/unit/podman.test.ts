@@ -1,10 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { CliOutput, DockerCli } from '../../shared/docker/cli.ts';
-import type { Engine } from '../../shared/docker/engine.ts';
-import { podmanEngine } from '../../shared/docker/podman-engine.ts';
-import { parsePodmanInfo, parsePodmanInspect, podmanName } from '../../shared/docker/podman-engine.ts';
-import { requireSupportedEngine } from '../../shared/docker/engine.ts';
+import { type Engine, podmanEngine, podmanName, requireSupportedEngine } from '../../shared/docker/engine.ts';
+import { parsePodmanInfo, parsePodmanInspect } from '../../shared/docker/output.ts';
 import { guardTags } from '../../shared/docker/tag-guard.ts';
 import { platformOf } from '../../shared/image/platform.ts';
 import { imageStores } from '../../shared/image/image-store.ts';

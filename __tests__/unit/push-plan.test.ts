@@ -68,7 +68,7 @@ describe('what push uploads', () => {
     sbom: undefined,
   };
 
-  test('nothing is pushed unless a push is requested, and `tags` is not read then', () => {
+  test('unless a push is requested, nothing is pushed and `tags` is not read', () => {
     expect(planPush({ ...inputs, enabled: false }, [], 'tarball', amd64, noAttestations)).toBeUndefined();
   });
 
@@ -173,7 +173,7 @@ describe('the attestations of a push are those of docker/build-push-action', () 
     expect(attestationsOf({ sbom })).toMatchObject({ sbom: expected, areWanted });
   });
 
-  test('`source-image` has none, and asking for them is an error', () => {
+  test('`source-image` has none, and requesting them is an error', () => {
     const tags = tagList('a/b:1');
     const push = (attestations: typeof noAttestations) =>
       planPush({ ...exportInputs.push, enabled: true }, tags, 'engine', amd64, attestations);

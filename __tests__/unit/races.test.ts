@@ -89,7 +89,7 @@ async function race(
   return Promise.all([first, last]);
 }
 
-// A step sends about thirty requests; a step that waits for the other checks again after some hundredths of a second.
+// A step sends about thirty requests; a step that waits for the other checks again after a few hundredths of a second.
 const questions = 36;
 
 describe('two loads that set the same references at once', () => {

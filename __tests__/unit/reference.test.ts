@@ -19,6 +19,7 @@ import {
 } from '../../shared/image/reference.ts';
 
 const digest = `sha256:${'a'.repeat(64)}`;
+const bare = { tag: undefined, digest: undefined, loweredFrom: undefined };
 
 describe('references', () => {
   test.each([
@@ -39,14 +40,14 @@ describe('references', () => {
     expect(canonicalReference(parseReference(text))).toBe(full);
   });
 
-  test('upper case in the repository is lowered and the change is remembered; a tag keeps its case (S2.4)', () => {
+  test('upper case in the repository becomes lower case, and the change is recorded; a tag keeps its case (S2.4)', () => {
     expect(parseReference('ghcr.io/Wikid82/Charon:PR-1')).toEqual({
       repository: 'ghcr.io/wikid82/charon',
       tag: 'PR-1',
       loweredFrom: 'ghcr.io/Wikid82/Charon:PR-1',
     });
     expect(formatReference(parseReference('Wikid82/charon:x'))).toBe('wikid82/charon:x');
-    expect(parseReference('charon')).toStrictEqual({ repository: 'charon' });
+    expect(parseReference('charon')).toStrictEqual({ repository: 'charon', ...bare });
   });
 
   test.each([
@@ -87,7 +88,7 @@ describe('references', () => {
 
   test('a repository has at most 255 characters without its registry, and with library/ on Docker Hub', () => {
     for (const longest of ['a'.repeat(247), `a/${'b'.repeat(253)}`, `ghcr.io/${'a'.repeat(255)}`]) {
-      expect(parseReference(longest)).toStrictEqual({ repository: longest });
+      expect(parseReference(longest)).toStrictEqual({ repository: longest, ...bare });
       expect(() => parseReference(`${longest}a`)).toThrow('longer than 255 characters');
     }
   });
@@ -232,7 +233,7 @@ describe('platforms', () => {
       true,
     );
     expect(platformOf('linux', 'arm', 'v7')).toStrictEqual({ os: 'linux', architecture: 'arm', variant: 'v7' });
-    expect(parsePlatform('linux/s390x')).toStrictEqual({ os: 'linux', architecture: 's390x' });
+    expect(parsePlatform('linux/s390x')).toStrictEqual({ os: 'linux', architecture: 's390x', variant: undefined });
     expect(runsOn(parsePlatform('linux/amd64/v3'), platformOf('linux', 'x86_64'))).toBe(true);
     expect(runsOn(parsePlatform('linux/arm64'), platformOf('linux', 'x86_64'))).toBe(false);
     expect(runsOn(parsePlatform('windows/amd64'), platformOf('linux', 'x86_64'))).toBe(false);
@@ -241,7 +242,7 @@ describe('platforms', () => {
 
   test('an unknown architecture matches every architecture of the same system', () => {
     const untold = platformOf('linux', '', '');
-    expect(untold).toStrictEqual({ os: 'linux', architecture: 'unknown' });
+    expect(untold).toStrictEqual({ os: 'linux', architecture: 'unknown', variant: undefined });
     for (const [os, fits] of [
       ['linux', true],
       ['windows', false],

@@ -20,7 +20,7 @@ import {
 } from '../fakes/registry/front.ts';
 import { type PlainRegistry, startPlainRegistry } from '../fakes/registry/plain-registry.ts';
 
-// Runs the client against a registry in this process. A front before the registry behaves like other registries, one kind per row.
+// Runs the client against a registry in this process. A proxy in front of the registry behaves like other registries, one kind per row.
 
 let directory: string;
 let certificate: Certificate;
@@ -507,7 +507,7 @@ describe('a blob', () => {
     expect([...registry.sessions]).toEqual([]);
   });
 
-  test('that is mounted at last leaves no session of the refused mounts', async () => {
+  test('that is finally mounted leaves no session of the refused mounts', async () => {
     registry.blobs.set(`org/b@${digest}`, bytes);
     expect(await push(front.address, bytes, [`${front.address}/org/a`, `${front.address}/org/b`])).toBe('mounted');
     expect([...registry.sessions]).toEqual([]);
@@ -537,7 +537,7 @@ describe('a blob', () => {
   });
 });
 
-test('an upload is given up when the step is cancelled in the pause before another attempt', async () => {
+test('an upload is abandoned when the step is cancelled in the pause before another attempt', async () => {
   const controller = new AbortController();
   client = connect(front.address, undefined, controller.signal);
   front.misbehave = (request) => {
@@ -649,8 +649,8 @@ describe('a manifest', () => {
     };
     await pushAll();
     registry.manifests.set('org/app:1.0', { type: manifest.mediaType, bytes: config });
-    const { reason } = await failureOf(client.pushManifest(`${front.address}/org/app`, manifest, '1.0'));
-    expect(reason).toBe('immutable-tag');
+    const { hint } = await failureOf(client.pushManifest(`${front.address}/org/app`, manifest, '1.0'));
+    expect(hint).toContain('This tag was set before and can’t be moved');
   });
 
   test('that lacks a blob is refused with a message that names the blob', async () => {

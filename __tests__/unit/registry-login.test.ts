@@ -282,6 +282,18 @@ echo "credentials not found in native keychain"; exit 1`);
       process.kill(Number(readFileSync(join(folder, 'pid'), 'utf8')));
     });
 
+    test('a helper may print any amount of errors, and leave a process behind that has its errors', async () => {
+      helper(`head -c 3000000 /dev/zero >&2 || exit 1
+(sleep 60 >/dev/null) & echo $! > ${join(folder, 'pid')}; echo '{"Username":"me","Secret":"a:b"}'`);
+      expect(await find('ghcr.io')).toEqual(me);
+      process.kill(Number(readFileSync(join(folder, 'pid'), 'utf8')));
+    });
+
+    test('a helper whose output has no end is refused', async () => {
+      helper(`exec head -c 30000000 /dev/zero`);
+      await expect(find('ghcr.io')).rejects.toMatchObject({ code: 'registry-failed' });
+    });
+
     test('a helper that never responds ends with the step', async () => {
       helper(`echo $$ > ${join(folder, 'pid')}; sleep 60; echo late`);
       const controller = new AbortController();

@@ -123,7 +123,7 @@ describe('an impossible response of the artifact service is unknown, and never m
 test.each([
   [true, 600_000],
   [false, undefined],
-])('the end of an upload may take minutes on Gitea alone, which then copies it (%j)', async (isGitea, answerMs) => {
+])('the end of an upload may take minutes only on Gitea, which then copies it (%j)', async (isGitea, answerMs) => {
   const limits: (number | undefined)[] = [];
   const watched: Http = {
     send: (request) => {

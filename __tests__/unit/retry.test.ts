@@ -85,7 +85,7 @@ describe('a retry', () => {
       cancel.abort();
     };
     const busy = (): Promise<never> => Promise.reject(new HttpError(503, '', 'HTTP 503', retryAfterMs));
-    await expect(again('call', busy, { what: () => 'It', onRetry, signal: cancel.signal })).rejects.toThrow();
+    await expect(again('call', busy, { what: 'It', onRetry, signal: cancel.signal })).rejects.toThrow();
     expect(lines).toEqual([`It: HTTP 503; attempt 1 of 5, the next ${pause}.`]);
   });
 
@@ -94,7 +94,7 @@ describe('a retry', () => {
     const errors = [new Error('moved'), systemError('EPIPE'), new Error('for ever')];
     const request = (): Promise<never> => Promise.reject(errors[lines.length] ?? new Error('unreachable'));
     const options = {
-      what: () => 'It',
+      what: 'It',
       onRetry: (line: string) => void lines.push(line),
       isAtOnce: (error: unknown) => error instanceof Error && error.message === 'moved',
       signal: new AbortController().signal,

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,6 +29,14 @@ function fakeDocker(script: string): void {
 }
 
 const save = (): AsyncIterable<Buffer> => commandEngine(cli).save('charon:local');
+
+async function* cancelledChunks(): AsyncGenerator<Buffer> {
+  yield Buffer.alloc(1000);
+  await once(abort.signal, 'abort');
+  // The command has ended by then.
+  await sleep(100);
+  abort.signal.throwIfAborted();
+}
 
 async function digestOf(chunks: AsyncIterable<Buffer>): Promise<string> {
   const hash = createHash('sha256');
@@ -96,6 +105,21 @@ describe('failures while an image is saved', () => {
       abort.abort();
     }, 100);
     await expect(digestOf(save())).rejects.toMatchObject({ code: 'image-not-found' });
+  });
+
+  test.each([
+    ['save', () => digestOf(save()), 'Premature close'],
+    ['load', () => commandEngine(cli).load(cancelledChunks()), 'cancelled'],
+  ])('a %s is cancelled with one error, even if a process keeps the streams of the command', async (_, work, error) => {
+    const pid = join(directory, 'pid');
+    fakeDocker(`sleep 60 & echo $! > ${pid}; exec sleep 60`);
+    setTimeout(() => {
+      abort.abort(new Error('cancelled'));
+    }, 100);
+    await expect(work()).rejects.toThrow(error);
+    // An unhandled rejection would fail this test.
+    await sleep(50);
+    process.kill(Number(readFileSync(pid, 'utf8')));
   });
 
   test('the error without docker shows that docker is missing', async () => {

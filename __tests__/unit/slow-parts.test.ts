@@ -7,7 +7,7 @@ import { setImmediate } from 'node:timers';
 import { afterAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import fc from 'fast-check';
 
-// Duplicate requests next to slow ones, with a clock that the test moves: no test here waits for real time.
+// Tests duplicates of slow requests with a clock that the test moves, so no test waits in real time.
 
 let now = 0;
 const pauses = new Set<() => void>();
@@ -77,12 +77,12 @@ class Part {
 const bytes = (text: string): Buffer => Buffer.from(text);
 
 const blockBytes = 4 * 1024 * 1024;
-/** Whether a block is the first of its upload: an id ends with the block's number. */
+/** Returns whether a block is the first of its upload: an id ends with the block's number. */
 const isFirstBlock = (id: string): boolean => Buffer.from(id, 'base64').toString().endsWith('000000');
 
-/** Parts of which some arrive at once, so that a slow one can be recognised. */
+/** Returns parts, some of which arrive immediately, so that a slow one can be recognised. */
 async function afterSome(asksAgain: boolean, come = 4, figures = new PartFigures()) {
-  const asking = parts(asksAgain, figures);
+  const asking = parts({ adapts: asksAgain, figures });
   const open = (part: Part) => asking.request(part.ask, part.askAgain);
   const neighbours = Array.from({ length: come }, () => new Part());
   const asked = neighbours.map(open);
@@ -123,7 +123,7 @@ describe('a part that takes far longer than its neighbours', () => {
     expect(part.signals[0]?.aborted).toBe(true);
   });
 
-  test('is in the figures of the step, with what its second request won', async () => {
+  test('is in the figures of the step, with the success of its second request', async () => {
     const figures = new PartFigures();
     const { asking, open, asked } = await afterSome(true, 4, figures);
     expect(figures.describe()).toBeUndefined();
@@ -172,7 +172,7 @@ describe('a part that takes far longer than its neighbours', () => {
     expect((await arrivingLast).toString()).toBe('last');
   });
 
-  test('isn’t requested again in the pause after a failure, but while its next request takes too long', async () => {
+  test('is requested again while its next request after a failure takes too long, but not during the pause before that', async () => {
     const { asking, asked } = await afterSome(true);
     const part = new Part();
     const waiting = asking.request(
@@ -210,7 +210,7 @@ describe('the number of parts in flight', () => {
   const partBytes = 2 * 1024 * 1024;
   /** Requests eight parts that arrive after `ms` each. */
   async function after(ms: number, adapts = true): Promise<number> {
-    const asking = parts(adapts);
+    const asking = parts({ adapts });
     const eight = Array.from({ length: 8 }, () => new Part());
     for (const part of eight) asking.request(part.ask, part.askAgain);
     await pass(ms);
@@ -225,7 +225,7 @@ describe('the number of parts in flight', () => {
     ['29 when each connection has 2 MB/s', 1000, 29],
     ['32 at most', 10_000, 32],
   ])('is %s', async (_, ms, expected) => {
-    expect(ms === 0 ? parts(true).inFlight(partBytes) : await after(ms)).toBe(expected);
+    expect(ms === 0 ? parts({}).inFlight(partBytes) : await after(ms)).toBe(expected);
   });
 
   test('stays the same if that is switched off', async () => {
@@ -279,11 +279,11 @@ describe('the number of parts in flight', () => {
   test('reaches the server: a reader of slow parts has more requests open than eight', async () => {
     const { most, served } = await readSlowly(() => 900);
     expect(most).toBeGreaterThan(8);
-    expect(most).toBeLessThanOrEqual(32 + 3); // and those that are requested again
+    expect(most).toBeLessThanOrEqual(32 + 3); // plus those that are requested again
     expect(served.reduce((all, parts) => all + parts)).toBeGreaterThanOrEqual(64);
   });
 
-  test('where all connections are slow, one that takes far longer than the others has one part alone (B.14)', async () => {
+  test('if all connections are slow, one that takes far longer than the others has only one part (B.14)', async () => {
     const isSlower = (connection: number): boolean => connection % 3 === 2;
     const { served } = await readSlowly((connection) => (isSlower(connection) ? 3000 : 1000));
     expect(Math.max(...served.filter((_, connection) => !isSlower(connection)))).toBeGreaterThan(1);

@@ -44,7 +44,7 @@ test('an image with attestations has the index of the build, all names, and the 
   expect(found.attestations?.blobs.map(({ digest }) => digest).sort()).toEqual([...blobs.keys()].sort());
 });
 
-test('one of several platforms has an index of its own, with its own attestations', async () => {
+test('one of several platforms has its own index, with its own attestations', async () => {
   const [image, arm] = [makeImage(), makeImage({ architecture: 'arm64' })];
   const ofArm = attested(arm, [], 'arm64');
   const { index, blobs } = attested(image, JSON.parse(ofArm.index.toString()).manifests);
@@ -75,7 +75,7 @@ describe('of several images', () => {
     );
   });
 
-  test('the wanted one is read', async () => {
+  test('the requested one is read', async () => {
     const found = await read('app:2');
     expect(found.image.configDigest).toBe(other.configDigest);
     expect(found.references.map(formatReference)).toEqual(['app:2']);
@@ -94,7 +94,7 @@ test('an image for another platform is platform-mismatch', async () => {
   await expect(read()).rejects.toMatchObject({ code: 'platform-mismatch' });
 });
 
-describe('a layout that isn’t whole is tarball-invalid', () => {
+describe('an incomplete layout is tarball-invalid', () => {
   const image = makeImage({ layers: 1 });
   const made = attested(image);
   const [, attestation] = parseIndex(made.index, 'index');

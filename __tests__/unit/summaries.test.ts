@@ -14,8 +14,8 @@ import type { HandoverRecord } from '../../shared/image/record.ts';
 import { failureSummary } from '../../shared/runner/run.ts';
 import { rendered } from '../fixtures/github-markdown.ts';
 
-// Puts every text that a third party may choose into the summary of every action, and renders it like GitHub. Compared with harmless words,
-// it adds no element except code. It adds nothing that GitHub turns into a link, a picture or a mention.
+// Puts every text that a third party may choose into the summary of every action, and renders it like GitHub. Compared with
+// harmless words, the text adds no element except code. It adds nothing that GitHub turns into a link, a picture or a mention.
 
 const digest: Digest = `sha256:${'0'.repeat(64)}`;
 const nowhere: Timeline = {
@@ -208,7 +208,7 @@ describe('the summary', () => {
       fc.assert(
         fc.property(fc.array(fc.constantFrom(...hostile, ' ', 'a', '.'), { minLength: 1, maxLength: 6 }), (parts) => {
           const word = parts.join('');
-          // A text of only white space makes no paragraph.
+          // A text of only white space creates no paragraph.
           fc.pre(/[^\p{C}\s]/u.test(word));
           const { elements, text } = rendered(summary(word));
           expect(withoutCode(elements)).toEqual(ours);

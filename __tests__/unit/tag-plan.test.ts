@@ -40,7 +40,7 @@ describe('tags', () => {
     expect(() => plan(change)).toThrow(refused(message));
   });
 
-  test('a repository is lowered once for all its tags, and one notice reports it (S2.4)', () => {
+  test('a repository is changed to lower case once for all its tags, and one notice reports it (S2.4)', () => {
     const { notices } = plan(auto, { event });
     expect(notices.filter((notice) => notice.includes('lower-case'))).toEqual([
       'Repositories are lower-case: ghcr.io/Wikid82/charon:main-6113728 becomes ghcr.io/wikid82/charon.',
@@ -116,7 +116,7 @@ describe('branch-label', () => {
     });
   });
 
-  test('a label of that name that the user sets is kept alone (S1.4)', () => {
+  test('if the user sets a label of that name, only that label is kept (S1.4)', () => {
     const build = { ...buildInputs, labels: ['io.charon.feature.branch=mine'] };
     expect(labels({ build }, { event })).toMatchObject({ build: { labels: ['io.charon.feature.branch=mine'] } });
   });

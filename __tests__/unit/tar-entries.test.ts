@@ -93,7 +93,7 @@ test.each<[string, Record<string, string>]>([
   ['11 path=ä\n9 size=1\n', { path: 'ä', size: '1' }],
   ['11 c=a=b=c\n', { c: 'a=b=c' }],
   ['', {}],
-  // Whatever follows a record that can't be read is left out.
+  // Everything after an unreadable record is left out.
   ['9 path=a\nx y=z\n', { path: 'a' }],
   ['9 path=a\n1 y=z\n', { path: 'a' }],
   ['9 path=a\n1.5 y=z\n', { path: 'a' }],
@@ -229,7 +229,7 @@ describe('an incomplete tar', () => {
   wrongSum[0] = 0x62;
   test.each([
     ['a tar that is cut in a header', whole.subarray(0, 100), 'it ends at byte 100'],
-    ['a tar that is cut in a content', whole.subarray(0, 1300), 'it ends at byte 1300'],
+    ['a tar that is cut in a file’s content', whole.subarray(0, 1300), 'it ends at byte 1300'],
     ['a tar that is cut in the padding', whole.subarray(0, 1520), 'it ends at byte 1520'],
     ['a file that isn’t a tar', Buffer.from('hello '.repeat(500)), 'wrong checksum'],
     ['an edited header', wrongSum, 'wrong checksum'],

@@ -66,7 +66,7 @@ describe('writing', () => {
     const [found] = await inspect(bytes);
     expect(found).toMatchObject({
       configDigest: image.configDigest,
-      manifestDigests: [image.manifestDigest],
+      manifests: [{ digest: image.manifestDigest, around: [] }],
       config: { diffIds: image.diffIds },
       references: [
         { repository: 'charon', tag: 'local' },
@@ -138,7 +138,7 @@ describe('writing', () => {
     await expect(inspect(savedTarball(image, ['a:1']))).rejects.toMatchObject({ code: 'tarball-invalid' });
   });
 
-  test('an incomplete list of the image’s layers makes no tarball', async () => {
+  test('no tarball is created from an incomplete list of the image’s layers', async () => {
     const layout = join(directory, 'lacking');
     await writeLayout(makeImage(), layout);
     const image = await readOciLayout(layout, platform);
@@ -229,7 +229,7 @@ describe('reading', () => {
     const [image] = await inspect(bytes);
     expect(image).toMatchObject({
       configDigest: digestOf(config),
-      manifestDigests: [],
+      manifests: [],
       references: [{ repository: 'old', tag: '1' }],
     });
   });
@@ -238,7 +238,7 @@ describe('reading', () => {
     ['no image', tar([['index.json', json({ manifests: [] })]]), 'index.json names no image'],
     ['no index', tar([['etc/passwd', Buffer.from('root')]]), 'it holds: etc/passwd'],
     [
-      'a layer that is not there',
+      'a missing layer',
       tar([
         ['manifest.json', json([{ Config: 'c', RepoTags: [], Layers: ['l'] }])],
         ['c', json({ rootfs: {} })],

@@ -11,8 +11,15 @@ import { limits } from '../../shared/base/limits.ts';
 import { proxyUrl } from '../../shared/http/proxies.ts';
 import { harmlessLines } from '../../shared/base/text.ts';
 import { BuildProgress } from '../../shared/docker/build-progress.ts';
-import { parseInfo, parseInspect, parseListing, parseLoadOutput, parsePush } from '../../shared/docker/output.ts';
-import { parsePodmanInfo, parsePodmanInspect } from '../../shared/docker/podman-engine.ts';
+import {
+  parseInfo,
+  parseInspect,
+  parseListing,
+  parseLoadOutput,
+  parsePodmanInfo,
+  parsePodmanInspect,
+  parsePush,
+} from '../../shared/docker/output.ts';
 import { digestOf } from '../../shared/image/digest.ts';
 import { parseArchiveManifest, parseConfig, parseIndex, parseManifest } from '../../shared/image/manifest.ts';
 import { imagesOf, parseRecord, recordName } from '../../shared/image/record.ts';
@@ -103,7 +110,7 @@ describe('property: any bytes in place of', () => {
         const read = await content.ranges(file.name);
         if (read !== undefined) await buffer(Readable.from(read(0, file.size, () => undefined)));
         const whole = await buffer(Readable.from(content.read(file.name, () => undefined)));
-        // A read that ends well returned exactly the sent bytes.
+        // A successful read returned exactly the sent bytes.
         expect(whole.equals(first)).toBe(true);
       },
     ));
@@ -289,7 +296,7 @@ describe('values beyond their limits', () => {
     ['further images', { further: Array.from({ length: 200 }, () => validRecord) }],
     ['bytes', { tarballSize: 2 ** 53 }],
     ['bytes before it', { layers: [{ ...validRecord.layers[0], offset: -1 }] }],
-    ['bytes behind it', { layers: [{ ...validRecord.layers[0], offset: 9_999 }] }],
+    ['bytes after it', { layers: [{ ...validRecord.layers[0], offset: 9_999 }] }],
     ['a size that isn’t a number', { tarballSize: '10' }],
     ['a name with a folder', { tarballName: '../charon.tar' }],
     ['a newer schema', { schema: 2 }],

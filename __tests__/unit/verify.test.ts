@@ -41,7 +41,7 @@ async function verify(image: InspectedImage, imageStore: ImageStore): Promise<vo
 }
 
 describe('requireNames', () => {
-  test('the same image passes in any spelling of its platform by the engine (S0.4)', async () => {
+  test('the same image passes with any spelling of its platform that an engine uses (S0.4)', async () => {
     const inContainerd = { ...found, imageId: digestOf('manifest') };
     await expect(verify(found, imageStores.classic)).resolves.toBeUndefined();
     await expect(verify(inContainerd, imageStores.containerd)).resolves.toBeUndefined();
@@ -101,7 +101,7 @@ describe('the image ID', () => {
     },
   );
 
-  describe('every field that affects containers counts if a containerd store makes the manifest', () => {
+  describe('every field that affects containers counts if a containerd store generates the manifest', () => {
     const config = { Env: ['A=1'], Cmd: ['sh'], Labels: { a: 'b' }, Healthcheck: { Test: ['CMD', 'x'], Interval: 5 } };
     const identity: Identity = { ...expected, manifestDigest: undefined, created: '2026-01-02T03:04:05Z', config };
     const image: InspectedImage = {

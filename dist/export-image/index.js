@@ -30049,7 +30049,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 6988:
+/***/ 5520:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30263,16 +30263,20 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
+// EXTERNAL MODULE: ./build/export-image/tools.js
+var export_image_tools = __nccwpck_require__(9184);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var base_limits = __nccwpck_require__(2618);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
 ;// CONCATENATED MODULE: ./build/shared/image/record.js
@@ -30479,12 +30483,10 @@ function byteCount(from, name) {
     return value;
 }
 
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
-var image_manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
+var image_manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/tar/compression.js
@@ -30631,6 +30633,296 @@ async function* layer_form_layerChunks(chunks, mediaType, refuse) {
     yield* all;
 }
 
+;// CONCATENATED MODULE: ./build/shared/handed-over/identity.js
+
+
+
+
+
+
+
+
+
+/**
+ * Reads a layer's bytes. Its digest is verified by the consumer.
+ * @param onBytes called with the number of bytes of each part that has arrived
+ * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ */
+function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => corruptArtifact(`The layer ${digest} in the artifact ${what}.`));
+}
+/**
+ * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
+ * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
+ *   Then only the whole tarball shows them
+ * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
+ */
+async function identity_identifyByRange(content, record) {
+    const images = imagesOf(record);
+    if (record.tarballCompression !== 'none')
+        return undefined;
+    const places = images
+        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
+        .filter((one) => one !== undefined);
+    const total = places.reduce((sum, { size }) => sum + size, 0);
+    if (!images.every(hasPlaces) || places.some(({ size }) => size > limits.jsonBytes))
+        return undefined;
+    // A hundred images may point to the same bytes.
+    if (total > limits.jsonBytesInAll)
+        return undefined;
+    const read = await content.ranges(record.tarballName);
+    if (read === undefined)
+        return undefined;
+    const bytesAt = await reader(read, places);
+    return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
+}
+// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
+function hasPlaces({ configAt, manifestAt, manifestDigests }) {
+    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
+}
+/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
+async function reader(read, places) {
+    const part = (start, end) => copiedBytes(read(start, end, () => undefined));
+    const start = Math.min(...places.map(({ offset }) => offset));
+    const end = Math.max(...places.map(({ offset, size }) => offset + size));
+    if (end - start > limits.jsonBytes)
+        return ({ offset, size }) => part(offset, offset + size);
+    const all = await part(start, end);
+    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
+}
+async function identifiedImage(image, bytesAt, read) {
+    const { references, configAt, manifestAt } = image;
+    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
+    const configDigest = digestOf(configBytes);
+    requireAgreement('config digest', image.configDigest, configDigest);
+    const config = identity_parsed(() => parseConfig(configBytes, 'the config'));
+    if (manifestAt === undefined) {
+        const identity = { ...config, configDigest, manifestDigest: undefined };
+        requireRecorded(image, identity, undefined);
+        return { identity, references, ranged: undefined };
+    }
+    const manifestBytes = await bytesAt(manifestAt);
+    const manifest = identity_parsed(() => parseManifest(manifestBytes, 'the manifest'));
+    const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
+    requireAgreement('config digest', image.configDigest, manifest.config.digest);
+    requireRecorded(image, identity, manifest.layers);
+    const fault = configFault(manifest, configBytes, config);
+    if (fault !== undefined)
+        throw corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
+    const contents = {
+        configDigest,
+        configBytes,
+        config,
+        manifestDigest: identity.manifestDigest,
+        manifestBytes,
+        manifestMediaType: manifest.mediaType,
+        layers: manifest.layers,
+    };
+    const layers = locatedLayers(image, manifest.layers);
+    return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
+}
+/** Reports an unreadable document as a mismatch with the record. */
+function identity_parsed(parse) {
+    try {
+        return parse();
+    }
+    catch (error) {
+        throw corrupt(messageOf(error), error);
+    }
+}
+/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+function locatedLayers(record, layers) {
+    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
+        const offset = record.layers[position]?.offset;
+        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
+    });
+    return located.length === layers.length ? located : undefined;
+}
+/**
+ * Compares the record with the image's identity.
+ * @param layers the layers in the image's manifest; undefined for an image without one
+ * @throws HandoverError `artifact-corrupt` when they differ
+ */
+function requireRecorded(record, identity, layers) {
+    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
+    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
+    if (record.manifestDigests.length > 0)
+        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
+    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
+    if (!samePlatform(record.platform, platform))
+        requireAgreement('platform', formatPlatform(record.platform), formatPlatform(platform));
+    requireAgreement('labels', listed(record.labels), listed(labels));
+    if (layers === undefined)
+        return;
+    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
+    layers.forEach(({ digest, size }, position) => {
+        const recorded = record.layers[position];
+        requireAgreement(`layer ${String(position + 1)}`, recorded?.digest ?? 'none', digest);
+        requireAgreement(`size of layer ${String(position + 1)}`, String(recorded?.size ?? 0), String(size));
+    });
+}
+function listed(labels) {
+    return Object.entries(labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .sort()
+        .join(', ');
+}
+function requireAgreement(what, recorded, found) {
+    if (recorded === found)
+        return;
+    throw corrupt(`its ${what} (${quoteForeign(recorded)}) is not that of the image in the tarball (${quoteForeign(found)})`);
+}
+
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+;// CONCATENATED MODULE: ./build/shared/handed-over/side-by-side.js
+
+
+/**
+ * Runs the next step of each task that has not failed, `atOnce` tasks at a time. A failure doesn't stop the others.
+ * @returns the outcomes in the same order
+ */
+async function side_by_side_sideBySide(before, atOnce, work) {
+    const after = [];
+    await inPool(before.entries(), atOnce, async ([position, outcome]) => {
+        after[position] = await next(outcome, work);
+    });
+    return after;
+}
+async function next(outcome, work) {
+    if (!outcome.ok)
+        return outcome;
+    const { name, value } = outcome;
+    try {
+        return { name, ok: true, value: await work(value, name) };
+    }
+    catch (error) {
+        return { name, ok: false, error };
+    }
+}
+/**
+ * Returns the values if no task failed.
+ * @param done the successful work, as a participle: `loaded`
+ * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
+ */
+function requireAll(outcomes, done) {
+    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const [first] = failures;
+    if (first === undefined)
+        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+    const defect = failures.find(({ error }) => !(error instanceof HandoverError));
+    if (defect !== undefined || outcomes.length === 1)
+        throw (defect ?? first).error;
+    const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
+    const codes = new Set(known.map(({ error }) => error.code));
+    const [code = 'load-failed'] = codes;
+    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
+    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
+    throw new HandoverError(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
+        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), messageOf(first.error));
+}
+
+;// CONCATENATED MODULE: ./build/shared/handed-over/find.js
+
+
+
+
+
+
+/** The file that holds the mapping in its artifact. */
+const digestsFileName = 'docker-image-digests.json';
+/**
+ * Finds the newest artifact of that name, or the one with that id, and identifies its images.
+ * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
+ */
+async function findArtifact(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const found = artifacts.find((artifact) => isWanted(wanted, artifact));
+    if (found === undefined)
+        throw artifactNotFound([wanted], artifacts, runAttempt);
+    return identified(await store.open(found), log);
+}
+/** Reads the record and identifies the images: some kilobytes. */
+async function identified(content, log) {
+    const { artifact } = content;
+    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
+    const record = await readRecord(content);
+    if (record === undefined)
+        log.info(`It has no ${recordName}: its images are identified by the tarball's own manifest.`);
+    const images = record === undefined ? undefined : await identifyByRange(content, record);
+    return { origin: 'artifact', content, record, identified: images };
+}
+/**
+ * Reads an artifact's record, which is a claim until its images are identified.
+ * @returns undefined for an artifact without a record
+ * @throws HandoverError `artifact-corrupt`, `transfer-failed`
+ */
+async function readRecord(content) {
+    const text = await content.text(record_recordName);
+    return text === undefined ? undefined : parseRecord(text);
+}
+/**
+ * Returns the error for names, patterns or ids without an artifact. It lists the artifacts that exist.
+ * @param runAttempt number of this attempt of the run
+ */
+function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
+    const withId = wanted.some(isId);
+    const there = [...new Set(artifacts.map(({ name, id }) => (withId ? `"${name}" (id:${String(id)})` : `"${name}"`)))];
+    return new HandoverError('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
+        'Check `artifact-name` or `artifact-ids`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
+        (runAttempt > 1
+            ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
+                'or a step with `remove: true` has removed it. Re-run all jobs.'
+            : ''));
+}
+const opensAtOnce = 8;
+/**
+ * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * contains only the mapping of an earlier step, unless it is named.
+ * @param wanted names, patterns and ids
+ * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
+ */
+async function findArtifacts(wanted, { store, log, runAttempt }) {
+    const artifacts = await store.list();
+    const { selected, missing } = selectArtifacts(wanted, artifacts);
+    if (missing.length > 0)
+        throw artifactNotFound(missing, artifacts, runAttempt);
+    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
+    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
+        const content = await store.open(artifact);
+        const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
+        const isExact = wanted.some((one) => !isPattern(one) && isWanted(one, artifact));
+        return isMapping && !isExact ? undefined : await identified(content, log);
+    });
+    const all = opened.flatMap((outcome) => {
+        if (!outcome.ok)
+            return [outcome];
+        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
+    });
+    if (all.length === 0)
+        throw artifactNotFound(wanted, artifacts, runAttempt);
+    return all;
+}
+/**
+ * Selects the newest artifact of each name that is wanted, and those with a wanted id.
+ * @param artifacts newest first
+ * @returns the artifacts sorted by name, and the names, patterns and ids without one
+ */
+function selectArtifacts(wanted, artifacts) {
+    const newest = new Map();
+    for (const artifact of artifacts)
+        if (!newest.has(artifact.name))
+            newest.set(artifact.name, artifact);
+    const counts = (artifact, one) => isWanted(one, artifact) && (isId(one) || newest.get(artifact.name) === artifact);
+    const all = artifacts.toSorted((one, other) => (one.name < other.name ? -1 : 1));
+    return {
+        selected: all.filter((artifact) => wanted.some((one) => counts(artifact, one))),
+        missing: wanted.filter((one) => !artifacts.some((artifact) => counts(artifact, one))),
+    };
+}
+
+// EXTERNAL MODULE: external "node:timers/promises"
+var external_node_timers_promises_ = __nccwpck_require__(8500);
 ;// CONCATENATED MODULE: ./build/shared/layout/read-layout.js
 
 
@@ -31013,11 +31305,10 @@ function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/push-plan.js
-var push_plan = __nccwpck_require__(2607);
-// EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
-var export_image_push = __nccwpck_require__(4853);
+// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 2 modules
+var plan_plan = __nccwpck_require__(9628);
 ;// CONCATENATED MODULE: ./build/export-image/upload.js
+
 
 
 
@@ -31031,17 +31322,17 @@ var export_image_push = __nccwpck_require__(4853);
 
 /**
  * Returns the artifact's files: the tarball, the attestations if there are any, and the record with the tarball's digest.
- * @param unsealed called after the tarball is read
  * @param sealed called with the finished record
  */
-async function* artifactFiles(tarball, unsealed, timeline, sealed) {
+async function* artifactFiles({ unsealed, ...tarball }, { producer, timeline }, sealed) {
     const checksum = new verified/* Checksum */.M();
     yield { ...tarball, chunks: (0,verified/* checksummed */.Wk)(tarball.chunks, checksum) };
-    const tarballDigest = checksum.found().digest;
+    const { size: tarballSize, digest: tarballDigest } = checksum.found();
     const { record: facts, attestations } = await unsealed();
     if (attestations !== undefined)
         yield { name: attestationsName, size: undefined, chunks: attestations };
-    const record = { ...facts, tarballDigest, times: timesOf(timeline) };
+    const times = timesOf(timeline);
+    const record = { ...facts, tarballName: tarball.name, tarballSize, tarballDigest, producer, times };
     sealed(record);
     const text = Buffer.from(formatRecord(record));
     yield { name: record_recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
@@ -31054,28 +31345,31 @@ function timesOf(timeline) {
     const built = began + Math.round(Math.max(...spans.map(({ endMs }) => endMs)));
     return { began, started, built, ready: Math.max(built, Date.now()) };
 }
-/** Returns what follows the tarball of an image. */
-function unsealedExport(planned) {
-    const { attestations } = planned;
-    const record = imageRecord(planned);
+/** Returns a new tarball of layers, and of the images that consist of them. */
+function newTarball(layers, contents) {
+    const written = Promise.withResolvers();
+    return {
+        size: undefined,
+        chunks: tarballChunks(layers, async () => (await contents).images, written.resolve),
+        unsealed: async () => unsealedOf(await contents, await written.promise),
+    };
+}
+function unsealedOf({ images, attestations, push }, tarball) {
+    const [first, ...further] = images;
+    const { created } = first.image.config;
+    const record = {
+        ...recordedImage(first, tarball),
+        ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
+        ...(created === undefined ? {} : { created }),
+        tarballCompression: 'none',
+        ...(typeof push === 'object' ? { pushedReference: push } : {}),
+    };
     if (attestations === undefined)
         return { record };
     const { layout, blobs, index } = attestations;
-    return { record, attestations: indexedBlobs(index, layoutBlobs(layout, blobs)) };
-}
-function imageRecord(planned) {
-    const { image, further, tarball, path, producer, pushedReference, attestations } = planned;
-    const { config } = image;
     return {
-        ...recordedImage(planned, tarball),
-        ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
-        ...(config.created === undefined ? {} : { created: config.created }),
-        tarballName: (0,external_node_path_.basename)(path),
-        tarballSize: tarball.size,
-        tarballCompression: 'none',
-        producer,
-        ...(pushedReference === undefined ? {} : { pushedReference }),
-        ...(attestations === undefined ? {} : { indexDigest: (0,image_digest/* digestOf */.ol)(attestations.index) }),
+        record: { ...record, indexDigest: (0,image_digest/* digestOf */.ol)(index) },
+        attestations: indexedBlobs(index, layoutBlobs(layout, blobs)),
     };
 }
 function recordedImage({ image, references }, { offsets }) {
@@ -31100,28 +31394,17 @@ function recordedImage({ image, references }, { offsets }) {
 /** The hint if the tarball's filesystem is full. */
 const spaceAdvice = 'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 /**
- * Writes the tarball and uploads it while its layers arrive. It starts with the first layer.
+ * Writes the tarball of an OCI layout and uploads it while its layers arrive. It starts with the first layer.
  * @throws HandoverError with the error of `filled`, `artifact-name-taken`, `transfer-failed` or `not-enough-space`
  */
-async function uploadLayout(plan, tools, layout) {
-    const { directory, filled, file, claim } = layout;
+async function uploadLayout(plan, tools, filled, rest) {
+    const path = plan.tarballPath;
     // A failed push leaves the layout unfinished. The image is then built again, and may get other layers.
-    if (plan.kind === 'image' && plan.source.kind === 'build' && (0,push_plan/* isPushedByItsBuild */.z)(plan))
+    if ((0,plan_plan/* isPushedByItsBuild */.zW)(plan))
         await filled;
-    const layers = await begun(arrivingLayers(directory, filled));
-    const images = async () => (await filled).images;
-    const written = Promise.withResolvers();
-    const fitting = whileItFits(layers, plan.tarballPath);
-    const chunks = file.tee(tarballChunks(fitting, images, written.resolve));
-    const source = { name: (0,external_node_path_.basename)(plan.tarballPath), size: undefined, chunks };
-    const unsealed = async () => {
-        const { images: named, attestations, push } = await filled;
-        const [first, ...further] = named;
-        const tarball = await written.promise;
-        const facts = { ...first, further, attestations, tarball, path: plan.tarballPath, producer: tools.producer };
-        return unsealedExport({ ...facts, pushedReference: (0,export_image_push/* pushedByBuild */.BB)(plan.push, push) });
-    };
-    return tools.timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Write' : 'Write and upload'), () => upload(plan, tools, { tarball: source, claim }, unsealed));
+    const layers = await begun(arrivingLayers(tools.layout, filled));
+    const tarball = newTarball(whileItFits(layers, path), filled);
+    return upload(plan, tools, { ...rest, tarball, path, spans: ['Write and upload', 'Write'] });
 }
 // The total size is known only at the end, so each layer is checked separately.
 async function* whileItFits(layers, path) {
@@ -31133,369 +31416,64 @@ async function* whileItFits(layers, path) {
 /**
  * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read, so that its file is
  * written.
- * @param unsealed called after the tarball is read
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
-async function upload(plan, { store, log, timeline }, { tarball, claim }, unsealed) {
+function upload(plan, tools, { tarball, path, file, release, spans: [uploaded, kept] }) {
+    const { store, log, timeline } = tools;
     const { artifactName: name, retentionDays } = plan;
+    const chunks = file === undefined ? tarball.chunks : file.tee(tarball.chunks);
     let record;
-    const files = artifactFiles(tarball, unsealed, timeline, (sealed) => (record = sealed));
-    let artifact;
-    try {
-        await claim.release();
-        artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) => store.upload({ name, retentionDays, files, onBytes }));
-    }
-    catch (error) {
-        if (!mayKeep(plan, error))
-            throw error;
-        log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
-        // A name is reserved before any file is read. The official client has read all of them.
-        for await (const { chunks } of files)
-            await (0,verified/* drain */.Ze)(chunks);
-    }
-    if (record === undefined)
+    const files = artifactFiles({ ...tarball, name: (0,external_node_path_.basename)(path), chunks }, tools, (sealed) => (record = sealed));
+    const work = async () => {
+        let artifact;
+        try {
+            await release();
+            artifact = await log.progress('Uploaded', tarball.size ?? 'unknown', (onBytes) => store.upload({ name, retentionDays, files, onBytes }));
+        }
+        catch (error) {
+            const isTaken = error instanceof errors/* HandoverError */.Cu && error.code === 'artifact-name-taken';
+            if (!isTaken || plan.whenTaken !== 'keep')
+                throw error;
+            log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
+            // A name is reserved before any file is read. The official client has read all of them.
+            for await (const { chunks: rest } of files)
+                await (0,verified/* drain */.Ze)(rest);
+        }
+        if (record !== undefined)
+            return { record, artifact };
         throw new errors/* HandoverError */.Cu('transfer-failed', `The upload of the artifact "${name}" ended without reading its last file.`, 'Re-run the job.');
-    return { record, artifact };
-}
-/** Returns whether another job has the name and the plan keeps the image in that case. */
-function mayKeep({ whenTaken }, error) {
-    return whenTaken === 'keep' && error instanceof errors/* HandoverError */.Cu && error.code === 'artifact-name-taken';
-}
-
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/shared/handed-over/identity.js
-
-
-
-
-
-
-
-
-
-/**
- * Reads a layer's bytes. Its digest is verified by the consumer.
- * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
- */
-function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
-    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => corruptArtifact(`The layer ${digest} in the artifact ${what}.`));
-}
-/**
- * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
- *   Then only the whole tarball shows them
- * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
- */
-async function identity_identifyByRange(content, record) {
-    const images = imagesOf(record);
-    if (record.tarballCompression !== 'none')
-        return undefined;
-    const places = images
-        .flatMap(({ configAt, manifestAt }) => [configAt, manifestAt])
-        .filter((one) => one !== undefined);
-    const total = places.reduce((sum, { size }) => sum + size, 0);
-    if (!images.every(hasPlaces) || places.some(({ size }) => size > limits.jsonBytes))
-        return undefined;
-    // A hundred images may point to the same bytes.
-    if (total > limits.jsonBytesInAll)
-        return undefined;
-    const read = await content.ranges(record.tarballName);
-    if (read === undefined)
-        return undefined;
-    const bytesAt = await reader(read, places);
-    return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
-}
-// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
-function hasPlaces({ configAt, manifestAt, manifestDigests }) {
-    return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
-}
-/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
-async function reader(read, places) {
-    const part = (start, end) => copiedBytes(read(start, end, () => undefined));
-    const start = Math.min(...places.map(({ offset }) => offset));
-    const end = Math.max(...places.map(({ offset, size }) => offset + size));
-    if (end - start > limits.jsonBytes)
-        return ({ offset, size }) => part(offset, offset + size);
-    const all = await part(start, end);
-    return ({ offset, size }) => Promise.resolve(all.subarray(offset - start, offset - start + size));
-}
-async function identifiedImage(image, bytesAt, read) {
-    const { references, configAt, manifestAt } = image;
-    const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
-    const configDigest = digestOf(configBytes);
-    requireAgreement('config digest', image.configDigest, configDigest);
-    const config = identity_parsed(() => parseConfig(configBytes, 'the config'));
-    if (manifestAt === undefined) {
-        const identity = { ...config, configDigest, manifestDigest: undefined };
-        requireRecorded(image, identity, undefined);
-        return { identity, references, ranged: undefined };
-    }
-    const manifestBytes = await bytesAt(manifestAt);
-    const manifest = identity_parsed(() => parseManifest(manifestBytes, 'the manifest'));
-    const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
-    requireAgreement('config digest', image.configDigest, manifest.config.digest);
-    requireRecorded(image, identity, manifest.layers);
-    const fault = configFault(manifest, configBytes, config);
-    if (fault !== undefined)
-        throw corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
-    const contents = {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: identity.manifestDigest,
-        manifestBytes,
-        manifestMediaType: manifest.mediaType,
-        layers: manifest.layers,
     };
-    const layers = locatedLayers(image, manifest.layers);
-    return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
+    return timeline.measure((done) => (done !== undefined && done.artifact === undefined ? kept : uploaded), work);
 }
-/** Reports an unreadable document as a mismatch with the record. */
-function identity_parsed(parse) {
-    try {
-        return parse();
-    }
-    catch (error) {
-        throw corrupt(messageOf(error), error);
-    }
-}
-/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
-function locatedLayers(record, layers) {
-    const located = layers.flatMap(({ digest, size, mediaType }, position) => {
-        const offset = record.layers[position]?.offset;
-        return offset === undefined ? [] : [{ digest, size, mediaType, offset }];
-    });
-    return located.length === layers.length ? located : undefined;
-}
-/**
- * Compares the record with the image's identity.
- * @param layers the layers in the image's manifest; undefined for an image without one
- * @throws HandoverError `artifact-corrupt` when they differ
- */
-function requireRecorded(record, identity, layers) {
-    const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
-    requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
-    if (record.manifestDigests.length > 0)
-        requireAgreement('manifest digest', record.manifestDigests.find((one) => one === manifestDigest) ?? record.manifestDigests.join(', '), manifestDigest ?? 'none');
-    requireAgreement('diff IDs', record.diffIds.join(', '), diffIds.join(', '));
-    if (!samePlatform(record.platform, platform))
-        requireAgreement('platform', formatPlatform(record.platform), formatPlatform(platform));
-    requireAgreement('labels', listed(record.labels), listed(labels));
-    if (layers === undefined)
-        return;
-    requireAgreement('number of layers', String(record.layers.length), String(layers.length));
-    layers.forEach(({ digest, size }, position) => {
-        const recorded = record.layers[position];
-        requireAgreement(`layer ${String(position + 1)}`, recorded?.digest ?? 'none', digest);
-        requireAgreement(`size of layer ${String(position + 1)}`, String(recorded?.size ?? 0), String(size));
-    });
-}
-function listed(labels) {
-    return Object.entries(labels)
-        .map(([name, value]) => `${name}=${value}`)
-        .sort()
-        .join(', ');
-}
-function requireAgreement(what, recorded, found) {
-    if (recorded === found)
-        return;
-    throw corrupt(`its ${what} (${quoteForeign(recorded)}) is not that of the image in the tarball (${quoteForeign(found)})`);
-}
-
-// EXTERNAL MODULE: ./build/shared/base/pool.js
-var pool = __nccwpck_require__(2668);
-;// CONCATENATED MODULE: ./build/shared/handed-over/side-by-side.js
-
-
-/**
- * Runs the next step of each task that has not failed, `atOnce` tasks at a time. A failure doesn't stop the others.
- * @returns the outcomes in the same order
- */
-async function side_by_side_sideBySide(before, atOnce, work) {
-    const after = [];
-    await inPool(before.entries(), atOnce, async ([position, outcome]) => {
-        after[position] = await next(outcome, work);
-    });
-    return after;
-}
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
-/**
- * Returns the values if no task failed.
- * @param done the successful work, as a participle: `loaded`
- * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
- */
-function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
-    const [first] = failures;
-    if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
-    const defect = failures.find(({ error }) => !(error instanceof HandoverError));
-    if (defect !== undefined || outcomes.length === 1)
-        throw (defect ?? first).error;
-    const known = failures.flatMap(({ name, error }) => (error instanceof HandoverError ? [{ name, error }] : []));
-    const codes = new Set(known.map(({ error }) => error.code));
-    const [code = 'load-failed'] = codes;
-    const well = outcomes.flatMap(({ ok, name }) => (ok ? [name] : []));
-    const rest = well.length === 0 ? '' : ` Verified and ${done}: ${well.join(', ')}.`;
-    throw new HandoverError(codes.size === 1 ? code : 'load-failed', `${String(known.length)} of ${String(outcomes.length)} images could not be ${done}.${rest}` +
-        known.map(({ name, error }) => `\n- ${name}: ${error.message} (${error.code})`).join(''), [...new Set(known.map(({ error }) => error.hint))].join(' '), messageOf(first.error));
-}
-
-;// CONCATENATED MODULE: ./build/shared/handed-over/find.js
-
-
-
-
-
-
-/** The file that holds the mapping in its artifact. */
-const digestsFileName = 'docker-image-digests.json';
-/**
- * Finds the newest artifact of that name, or the one with that id, and identifies its images.
- * @throws HandoverError `artifact-not-found` with the names that exist, `artifact-corrupt`, `transfer-failed`
- */
-async function findArtifact(wanted, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const found = artifacts.find((artifact) => isWanted(wanted, artifact));
-    if (found === undefined)
-        throw artifactNotFound([wanted], artifacts, runAttempt);
-    return identified(await store.open(found), log);
-}
-/** Reads the record and identifies the images: some kilobytes. */
-async function identified(content, log) {
-    const { artifact } = content;
-    log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
-    const record = await readRecord(content);
-    if (record === undefined)
-        log.info(`It has no ${recordName}: its images are identified by the tarball's own manifest.`);
-    const images = record === undefined ? undefined : await identifyByRange(content, record);
-    return { origin: 'artifact', content, record, identified: images };
-}
-/**
- * Reads an artifact's record, which is a claim until its images are identified.
- * @returns undefined for an artifact without a record
- * @throws HandoverError `artifact-corrupt`, `transfer-failed`
- */
-async function readRecord(content) {
-    const text = await content.text(record_recordName);
-    return text === undefined ? undefined : parseRecord(text);
-}
-/**
- * Returns the error for names, patterns or ids without an artifact. It lists the artifacts that exist.
- * @param runAttempt number of this attempt of the run
- */
-function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
-    const withId = wanted.some(isId);
-    const there = [...new Set(artifacts.map(({ name, id }) => (withId ? `"${name}" (id:${String(id)})` : `"${name}"`)))];
-    return new HandoverError('artifact-not-found', `This run has no artifact ${wanted.map((name) => `"${name}"`).join(' and no ')}; it has ${there.length === 0 ? 'none' : there.slice(0, 30).join(', ')}.${timeout === undefined ? '' : ` ${timeout.why}`}`, (timeout?.hint ??
-        'Check `artifact-name` or `artifact-ids`, and that this job has `needs:` the job that exports the image and that it uploaded it.') +
-        (runAttempt > 1
-            ? ` This is attempt ${String(runAttempt)}: an earlier attempt's artifact may have expired (\`retention-days\` of export-image), ` +
-                'or a step with `remove: true` has removed it. Re-run all jobs.'
-            : ''));
-}
-const opensAtOnce = 8;
-/**
- * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
- * contains only the mapping of an earlier step, unless it is named.
- * @param wanted names, patterns and ids
- * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
- */
-async function findArtifacts(wanted, { store, log, runAttempt }) {
-    const artifacts = await store.list();
-    const { selected, missing } = selectArtifacts(wanted, artifacts);
-    if (missing.length > 0)
-        throw artifactNotFound(missing, artifacts, runAttempt);
-    const found = selected.map((artifact) => ({ name: artifact.name, ok: true, value: artifact }));
-    const opened = await sideBySide(found, opensAtOnce, async (artifact) => {
-        const content = await store.open(artifact);
-        const isMapping = content.files.length === 1 && content.files[0]?.name === digestsFileName;
-        const isExact = wanted.some((one) => !isPattern(one) && isWanted(one, artifact));
-        return isMapping && !isExact ? undefined : await identified(content, log);
-    });
-    const all = opened.flatMap((outcome) => {
-        if (!outcome.ok)
-            return [outcome];
-        return outcome.value === undefined ? [] : [{ ...outcome, value: outcome.value }];
-    });
-    if (all.length === 0)
-        throw artifactNotFound(wanted, artifacts, runAttempt);
-    return all;
-}
-/**
- * Selects the newest artifact of each name that is wanted, and those with a wanted id.
- * @param artifacts newest first
- * @returns the artifacts sorted by name, and the names, patterns and ids without one
- */
-function selectArtifacts(wanted, artifacts) {
-    const newest = new Map();
-    for (const artifact of artifacts)
-        if (!newest.has(artifact.name))
-            newest.set(artifact.name, artifact);
-    const counts = (artifact, one) => isWanted(one, artifact) && (isId(one) || newest.get(artifact.name) === artifact);
-    const all = artifacts.toSorted((one, other) => (one.name < other.name ? -1 : 1));
-    return {
-        selected: all.filter((artifact) => wanted.some((one) => counts(artifact, one))),
-        missing: wanted.filter((one) => !artifacts.some((artifact) => counts(artifact, one))),
-    };
-}
-
-;// CONCATENATED MODULE: ./build/export-image/name-claim.js
-
-
-
 /**
  * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
- * @throws HandoverError `artifact-name-taken` when another job of this run uses it
+ * @returns a function for the beginning of the upload. It removes the artifact of that attempt, or throws the error below.
+ * @throws HandoverError `artifact-name-taken` when another job of this run uses it, unless the plan keeps the image then
  */
-async function claimName(store, name, producer) {
-    const existing = (await store.list()).find((artifact) => artifact.name === name);
+async function claimName({ artifactName, whenTaken }, { store, producer }) {
+    const existing = (await store.list()).find(({ name }) => name === artifactName);
     if (existing === undefined)
-        return { release: () => Promise.resolve() };
+        return () => Promise.resolve();
     const owner = await ownerOf(store, existing);
-    if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt) {
-        return { release: () => store.remove(existing) };
-    }
-    throw nameTaken(existing, owner, producer);
+    if (owner?.jobKey === producer.jobKey && owner.runAttempt < producer.runAttempt)
+        return () => store.remove(existing);
+    const taken = nameTaken(existing, owner, producer);
+    if (whenTaken === 'keep')
+        return () => Promise.reject(taken);
+    throw taken;
 }
 function nameTaken({ id, name }, owner, producer) {
-    const { by, hint } = describeOwner(name, owner, producer);
-    return new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
-        `${producer.jobKey} in attempt ${String(producer.runAttempt)}.`, hint);
-}
-function describeOwner(name, owner, producer) {
-    const sameInLoad = 'Give load-image the same name.';
-    const job = (0,base_text/* quoteForeign */.xS)(owner?.jobKey ?? '', 100);
-    if (owner === undefined) {
-        return {
-            by: 'a step that is not export-image',
-            hint: `Give each export and each upload of a run its own name. ${sameInLoad}`,
-        };
-    }
-    if (owner.jobKey !== producer.jobKey) {
+    const { jobKey, runAttempt } = producer;
+    const takenBy = (by, hint) => new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+        `${jobKey} in attempt ${String(runAttempt)}.`, `${hint} Give load-image the same name.`);
+    if (owner === undefined)
+        return takenBy('a step that is not export-image', 'Give each export and each upload of a run its own name.');
+    const job = (0,base_text/* quoteForeign */.xS)(owner.jobKey, 100);
+    if (owner.jobKey !== jobKey) {
         const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
-        return {
-            by: `job ${job} in attempt ${String(owner.runAttempt)}`,
-            hint: `Give each job its own name. In a matrix, add what varies: ${varied}. ${sameInLoad}`,
-        };
+        return takenBy(`job ${job} in attempt ${String(owner.runAttempt)}`, `Give each job its own name. In a matrix, add what varies: ${varied}.`);
     }
-    return {
-        by: `${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
-        hint: 'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name ' +
-            `as an input. ${sameInLoad}`,
-    };
+    return takenBy(`${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`, 'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name as an input.');
 }
 async function ownerOf(store, artifact) {
     try {
@@ -31509,13 +31487,12 @@ async function ownerOf(store, artifact) {
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/plan.js + 5 modules
-var plan_plan = __nccwpck_require__(2299);
-// EXTERNAL MODULE: ./build/export-image/plan/bake.js
-var bake = __nccwpck_require__(2402);
+// EXTERNAL MODULE: ./build/export-image/push.js + 1 modules
+var export_image_push = __nccwpck_require__(4853);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
 var plan_cache = __nccwpck_require__(337);
-;// CONCATENATED MODULE: ./build/export-image/source/blobs-first.js
+;// CONCATENATED MODULE: ./build/export-image/source/build-caches.js
+
 
 
 
@@ -31524,31 +31501,65 @@ var plan_cache = __nccwpck_require__(337);
 
 
 /**
- * Returns the builds that write caches. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds
- * them there, and writes what is missing and its index. If storing fails, BuildKit writes everything, as without it.
+ * Writes caches one after another, because they share the builder and most of their blobs. The end of the export stops it.
+ * @param problems a sentence for each cache that was not read, or can't be written
  */
-function cacheBuilds(tools, caches, request) {
-    return caches.map((cache) => ({ cache, write: (signal) => writeCache(tools, cache, request, signal) }));
+function cacheWriting(tools, caches, problems) {
+    const stop = new AbortController();
+    let work;
+    let isWriting = caches.length > 0;
+    const begin = () => (work ??= writeAll(tools, caches, stop.signal).finally(() => (isWriting = false)));
+    tools.kept.defer(async () => {
+        stop.abort();
+        await work;
+    });
+    return {
+        begin: () => void begin(),
+        problems: async () => {
+            const written = begin();
+            if (isWriting)
+                tools.log.info('The image is handed over. Waiting for the build cache.');
+            return [...problems, ...(await written)];
+        },
+    };
 }
-async function writeCache(tools, cache, request, signal) {
-    const { actionsCache, buildx, log } = tools;
-    const layers = (0,plan_cache/* ownLayers */.Ze)(cache);
-    if (actionsCache !== undefined && layers !== undefined) {
+async function writeAll(tools, caches, signal) {
+    const problems = [];
+    for (const cache of caches) {
+        if (signal.aborted)
+            break;
         const began = performance.now();
-        const more = layers === 'all' && ranStages(request.stages)
-            ? otherStages({ ...tools, actionsCache }, request, signal)
-            : undefined;
-        const { count, bytes, failure } = await actionsCache.store(layersOf(request.layout, more), signal);
-        await more?.[Symbol.asyncDispose]();
-        const duration = (0,base_text/* formatDuration */.a3)(performance.now() - began);
-        if (count > 0)
-            log.info(`Stored ${String(count)} layers of the build cache, ${(0,base_text/* formatBytes */.z3)(bytes)}, in ${duration}`);
-        if (failure !== undefined)
-            log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
-        const why = await buildx.writeCache(request.commandOf(cache), signal);
-        return (why ?? (failure?.isUnfinished === true ? `an upload broke off, so a layer is missing: ${failure.why}` : undefined));
+        const why = await writeCache(tools, cache, signal).catch(errors/* messageOf */.bD);
+        if (why !== undefined)
+            problems.push((0,plan_cache/* notWritten */.xc)(cache.line, why));
+        else
+            tools.log.info(`Wrote the build cache in ${(0,base_text/* formatDuration */.a3)(performance.now() - began)}`);
     }
-    return buildx.writeCache(request.commandOf(cache), signal);
+    return problems;
+}
+/**
+ * Writes a cache. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds them there, and writes
+ * what is missing and its index. If storing fails, BuildKit writes everything, as without it.
+ * @returns why it failed; undefined if the cache was written
+ */
+async function writeCache(tools, cache, signal) {
+    const { actionsCache, buildx, log } = tools;
+    const layers = (0,plan_cache/* ownLayers */.Ze)(cache.line);
+    if (actionsCache === undefined || layers === undefined)
+        return buildx.writeCache(cache.commandOf(cache.line), signal);
+    const began = performance.now();
+    const more = layers === 'all' && ranStages(cache.stages) ? otherStages(tools, actionsCache, cache, signal) : undefined;
+    const { count, bytes, failure } = await actionsCache.store(layersOf(tools.layout, more), signal);
+    await more?.[Symbol.asyncDispose]();
+    const duration = (0,base_text/* formatDuration */.a3)(performance.now() - began);
+    if (count > 0)
+        log.info(`Stored ${String(count)} layers of the build cache, ${(0,base_text/* formatBytes */.z3)(bytes)}, in ${duration}`);
+    if (failure !== undefined)
+        log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
+    const why = await buildx.writeCache(cache.commandOf(cache.line), signal);
+    if (why !== undefined || failure?.isUnfinished !== true)
+        return why;
+    return `an upload broke off, so a layer is missing: ${failure.why}`;
 }
 /** Returns whether a build ran steps of several stages. Most layers of a single stage are in the image. */
 function ranStages(stages) {
@@ -31579,7 +31590,7 @@ async function* layersOf(layout, more) {
 }
 // Layers of other stages are often larger than the image. The image is more important than the cache.
 const roomBytes = 4 * 1024 ** 3;
-function otherStages({ actionsCache, buildx, tempDir }, { layout, commandOf, stages }, signal) {
+function otherStages({ buildx, layout, tempDir }, actionsCache, { commandOf, stages }, signal) {
     const folder = (0,promises_.mkdtemp)((0,external_node_path_.join)(tempDir, 'cache-'));
     const stop = new AbortController();
     const ends = AbortSignal.any([signal, stop.signal]);
@@ -31614,46 +31625,8 @@ function otherStages({ actionsCache, buildx, tempDir }, { layout, commandOf, sta
     };
 }
 
-;// CONCATENATED MODULE: ./build/export-image/source/given-paths.js
-
-
-
-
-
-/** @throws HandoverError `invalid-input` if a path of a build is a pipe or a device */
-function requireBuildPaths({ context, file, buildContexts, ssh }) {
-    const valueOf = (item) => item.slice(item.indexOf('=') + 1);
-    return requireNoPipes([
-        ['context', context],
-        ...(file === undefined
-            ? []
-            : [
-                ['file', file],
-                ['file', (0,external_node_path_.join)(context, file)],
-            ]),
-        ...buildContexts.map((item) => ['build-contexts', pathOf(valueOf(item))]),
-        ...ssh.map((item) => ['ssh', valueOf(item)]),
-    ]);
-}
-/** @throws HandoverError `invalid-input` if a bake file is a pipe or a device */
-function requireBakePaths({ files }) {
-    return requireNoPipes(files.map((file) => ['bake-files', file.replace(/^cwd:\/\//, '')]));
-}
-// buildx reads the index of a layout.
-function pathOf(context) {
-    const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
-    return layout === undefined ? context : (0,external_node_path_.join)(layout, 'index.json');
-}
-async function requireNoPipes(given) {
-    for (const [input, path] of given) {
-        const found = await (0,promises_.stat)(path).catch(() => undefined);
-        // An SSH agent is a socket.
-        if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket())
-            continue;
-        throw (0,errors/* invalidInput */.aY)(`The input \`${input}\` leads to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write its content to a file first, and use the path of that file.');
-    }
-}
-
+// EXTERNAL MODULE: ./build/export-image/plan/bake.js
+var bake = __nccwpck_require__(2402);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -32028,20 +32001,33 @@ function partialPath(layout, digest) {
 
 
 
+
+
+
 /**
  * Returns the local references that the user may have meant: another tag of the same repository, or a different case. All are as docker
  * prints them.
  * @internal
  */
 function nearMisses(wanted, local) {
-    const repository = (reference) => reference.slice(0, tagColon(reference)).toLowerCase();
+    const repository = (reference) => reference.replace(/:[^:/]*$/, '').toLowerCase();
     const last = (reference) => repository(reference).split('/').at(-1) ?? '';
     const same = local.filter((reference) => repository(reference) === repository(wanted));
     return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
 }
-function tagColon(reference) {
-    const colon = reference.lastIndexOf(':');
-    return colon > reference.lastIndexOf('/') ? colon : reference.length;
+/**
+ * Refuses pipes and devices among the paths that buildx opens: it would wait for a pipe's writer, and read a device endlessly. buildx
+ * reports all other problems itself, and some of these texts are not paths, such as a Git repository.
+ * @throws HandoverError `invalid-input`
+ */
+async function requireNoPipes(given) {
+    for (const [input, path] of given) {
+        const found = await (0,promises_.stat)(path).catch(() => undefined);
+        // An SSH agent is a socket.
+        if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket())
+            continue;
+        throw (0,errors/* invalidInput */.aY)(`The input \`${input}\` leads to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write its content to a file first, and use the path of that file.');
+    }
 }
 /** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
 async function exportsLayouts({ buildx, engine, log }, builderName) {
@@ -32054,20 +32040,19 @@ async function exportsLayouts({ buildx, engine, log }, builderName) {
     return exports;
 }
 /**
- * Saves an image of this engine into an OCI layout.
+ * Saves an image of this engine into the OCI layout.
  * @param name a reference with a tag or digest, or an image ID
+ * @returns the image, and its name or whole ID
  * @throws HandoverError `image-not-found`, with the local references and similar ones
  */
-async function saveIntoLayout(tools, name, layout, push) {
-    const found = await tools.engine.inspect(name);
+async function saveIntoLayout({ engine, layout, log }, name, { platform, compression }) {
+    const found = await engine.inspect(name);
     if (found === undefined)
-        throw await notFound(tools.engine, name);
-    tools.log.info(`Found ${name} (${found.imageId})`);
-    const image = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
-    const replaced = await writeOciLayout(tools.engine.save(image), layout.directory, layout.compression.saved);
-    if (push === undefined)
-        return { steps: [], replaced };
-    return { steps: [], replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, image, push) } };
+        throw await notFound(engine, name);
+    log.info(`Found ${name} (${found.imageId})`);
+    const id = (0,image_reference/* isImageId */.rw)(name) ? found.imageId : name;
+    const replaced = await writeOciLayout(engine.save(id), layout, compression.saved);
+    return { image: await readOciLayout(layout, platform, replaced), id };
 }
 async function notFound(engine, name) {
     const local = (await engine.images()).flatMap(({ reference }) => reference?.includes('@') === false ? [reference] : []);
@@ -32217,40 +32202,43 @@ var from_bake_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
-
+// One command builds all targets of a bake file, so their shared steps are built once. Each target writes its own OCI layout, because
+// buildx locks a layout's index. All layouts have one folder of blobs, so that a layer of six images is handed over once.
 /** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
-async function bakeIntoLayout(tools, plan, directory) {
+async function bakeIntoLayout(tools, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { buildx, log } = tools;
+        const { buildx, layout, log } = tools;
         const { source, platform } = plan;
-        await requireBakePaths(source);
+        await requireNoPipes(source.files.map((file) => ['bake-files', file.replace(/^cwd:\/\//, '')]));
         const direct = await exportsLayouts(tools, source.builder);
-        const found = await findTargets(buildx, source, directory);
+        const found = await findTargets(tools, source);
         const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
         // Only one of several targets with the same definition is built.
         const isBuilt = ({ name, isLinked }) => isLinked === true || targets.some((target) => target.name === name);
-        const caches = found
+        const writes = found
             .filter(isBuilt)
-            .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, writes: (0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService, direct) }]);
+            .flatMap(({ name, cacheTo = [] }) => cacheTo.length === 0 ? [] : [{ target: name, ...(0,plan_cache/* planCacheWrites */.uS)(cacheTo, tools.cacheService, direct) }]);
         for (const { name, references } of targets)
             log.info(`${name}: ${references.map(image_reference/* formatReference */.FH).join(', ')}`);
         const names = from_bake_addDisposableResource(env_1, direct ? undefined : await engineTags(tools), true);
-        const { outputs, readImage } = names === undefined
-            ? await layoutOutputs(plan, targets, directory)
-            : engineOutputs(tools, plan, targets, directory, names);
-        const withImage = caches.map(({ target, writes }) => ({ target, cacheTo: writes.withImage }));
-        const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: directory, caches: withImage });
+        const outputs = [];
+        for (const target of targets)
+            outputs.push(names === undefined
+                ? await layoutOutput(tools, plan, target, outputs.length)
+                : engineOutput(tools, plan, target, outputs.length, names));
+        const withImage = writes.map(({ target, withImage: cacheTo }) => ({ target, cacheTo }));
+        const args = (0,bake/* bakeArguments */._u)(source, platform, outputs, { written: layout, caches: withImage });
         const { steps, unreadCaches } = await buildx.build({ name: 'bake', args, workdir: source.workdir }, log.info);
         const images = [];
-        for (const [position, { references }] of targets.entries())
-            images.push({ image: await readImage(position), references });
-        const problems = [...new Set([...unreadCaches, ...caches.flatMap(({ writes }) => writes.problems)])];
-        return {
-            steps,
-            images: requireSome(images),
-            caches: { problems, builds: laterBuilds(tools, plan, caches, directory) },
-        };
+        for (const { readImage, references } of outputs)
+            images.push({ image: await readImage(), references });
+        const problems = new Set([...unreadCaches, ...writes.flatMap((caches) => caches.problems)]);
+        const caches = cacheWriting(tools, laterCaches(plan, writes), [...problems]);
+        const [first, ...further] = images;
+        if (first !== undefined)
+            return { steps, images: [first, ...further], caches };
+        throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx bake built no image.', errors/* setupBuildxHint */.bY);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -32264,10 +32252,9 @@ async function bakeIntoLayout(tools, plan, directory) {
 }
 /**
  * Returns the targets to build, with all of their names.
- * @param directory a folder for temporary files
  * @throws HandoverError `invalid-input`
  */
-async function findTargets(buildx, source, directory) {
+async function findTargets({ buildx, layout }, source) {
     const { targets: names, workdir } = source;
     const place = await (0,promises_.stat)(workdir).catch(() => undefined);
     if (place?.isDirectory() !== true) {
@@ -32278,8 +32265,8 @@ async function findTargets(buildx, source, directory) {
     const lastComposeFile = files.findLastIndex(bake/* isComposeFile */.Pv);
     if (lastComposeFile === -1)
         return found;
-    const override = (0,external_node_path_.join)(directory, 'without-build-tags.yaml');
-    await (0,promises_.mkdir)(directory, { recursive: true });
+    const override = (0,external_node_path_.join)(layout, 'without-build-tags.yaml');
+    await (0,promises_.mkdir)(layout, { recursive: true });
     await (0,promises_.writeFile)(override, (0,bake/* withoutBuildTags */.K8)(found.filter(({ isLinked }) => isLinked !== true).map(({ name }) => name)));
     const withOverride = files.toSpliced(lastComposeFile + 1, 0, override);
     const args = (0,bake/* bakePrintArguments */.Dd)({ ...source, files: withOverride });
@@ -32314,8 +32301,9 @@ function namedTargets(targets) {
         const mates = images.filter(({ references }) => sharedName(references, image.references) !== undefined);
         const [first = image, ...further] = mates;
         const stranger = mates.find((mate) => mate.definition !== definition);
-        if (stranger !== undefined)
-            throw from_bake_contested(stranger, image);
+        if (stranger !== undefined) {
+            throw (0,errors/* invalidInput */.aY)(`${sharedName(stranger.references, image.references) ?? ''} is the name of the targets ${stranger.name} and ${name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
+        }
         const merged = { ...first, references: unique([first, ...further, image].flatMap(({ references }) => references)) };
         if (first === image)
             images.push(image);
@@ -32333,111 +32321,37 @@ function sharedName(some, others) {
     const names = new Set(others.map(image_reference/* formatReference */.FH));
     return some.map(image_reference/* formatReference */.FH).find((name) => names.has(name));
 }
-function from_bake_contested(one, other) {
-    return (0,errors/* invalidInput */.aY)(`${sharedName(one.references, other.references) ?? ''} is the name of the targets ${one.name} and ${other.name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
-}
-async function layoutOutputs({ platform, compression }, targets, directory) {
-    const blobs = (0,external_node_path_.join)(directory, 'blobs');
+async function layoutOutput({ layout }, { platform, compression }, { name: target, references }, position) {
+    const blobs = (0,external_node_path_.join)(layout, 'blobs');
+    const directory = (0,external_node_path_.join)(layout, 'targets', target);
     await (0,promises_.mkdir)((0,external_node_path_.join)(blobs, 'sha256'), { recursive: true });
-    const layouts = targets.map(({ name }) => (0,external_node_path_.join)(directory, 'targets', name));
-    for (const layout of layouts) {
-        await (0,promises_.mkdir)(layout, { recursive: true });
-        await (0,promises_.symlink)(blobs, (0,external_node_path_.join)(layout, 'blobs'));
-    }
-    const outputs = targets.map(({ name }, position) => {
-        const exporter = { directory: layouts[position] ?? '', compression: compression.built };
-        return { target: name, name: `baked:${String(position)}`, exporter: { kind: 'oci-layout', ...exporter } };
-    });
-    return { outputs, readImage: (position) => readOciLayout(layouts[position] ?? '', platform) };
+    await (0,promises_.mkdir)(directory, { recursive: true });
+    await (0,promises_.symlink)(blobs, (0,external_node_path_.join)(directory, 'blobs'));
+    const exporter = { kind: 'oci-layout', directory, compression: compression.built };
+    const readImage = () => readOciLayout(directory, platform);
+    return { target, references, name: `baked:${String(position)}`, exporter, readImage };
 }
-function engineOutputs(tools, { platform, compression }, targets, directory, names) {
-    const nameOf = (position) => `${names.repository}:${String(position)}`;
-    const outputs = targets.map(({ name: target }, position) => {
-        names.add(nameOf(position));
-        return { target, name: nameOf(position), exporter: 'engine' };
-    });
-    const readImage = async (position) => {
-        const { replaced } = await saveIntoLayout(tools, nameOf(position), { directory, compression }, undefined);
-        return readOciLayout(directory, platform, replaced);
-    };
-    return { outputs, readImage };
+function engineOutput(tools, plan, { name: target, references }, position, names) {
+    const name = `${names.repository}:${String(position)}`;
+    names.add(name);
+    const readImage = async () => (await saveIntoLayout(tools, name, plan)).image;
+    return { target, references, name, exporter: 'engine', readImage };
 }
-/** Returns the builds that write caches after the images. */
-function laterBuilds(tools, { source, platform }, caches, directory) {
-    return caches.flatMap(({ target, writes }) => {
-        const others = caches.flatMap((other) => (other.target === target ? [] : [{ ...other, cacheTo: [] }]));
-        const commandOf = (line) => ({
-            name: 'bake',
-            args: (0,bake/* bakeCacheArguments */.s_)(source, platform, target, [{ target, cacheTo: [line] }, ...others]),
-            workdir: source.workdir,
-        });
+function laterCaches({ source, platform }, writes) {
+    return writes.flatMap(({ target, afterImage }) => {
+        const commandOf = (line) => {
+            const caches = writes.map((each) => ({ target: each.target, cacheTo: each.target === target ? [line] : [] }));
+            const args = (0,bake/* bakeCacheArguments */.s_)(source, platform, target, caches);
+            return { name: 'bake', args, workdir: source.workdir };
+        };
         // bake would need a permission for the folder with the other stages' layers.
-        return cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf });
+        return afterImage.map((line) => ({ line, commandOf }));
     });
-}
-function requireSome(images) {
-    const [first, ...further] = images;
-    if (first !== undefined)
-        return [first, ...further];
-    throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx bake built no image.', errors/* setupBuildxHint */.bY);
 }
 
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
 ;// CONCATENATED MODULE: ./build/export-image/source/from-build.js
-var from_build_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var from_build_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
-
 
 
 
@@ -32460,50 +32374,62 @@ var from_build_disposeResources = (undefined && undefined.__disposeResources) ||
  * through the engine's store and `docker save`. If possible, the same build pushes.
  * @throws HandoverError `invalid-input` for a missing file of a secret, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
-async function buildIntoLayout(tools, request) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const { buildx, log } = tools;
-        await requireBuildPaths(request.build);
-        const secrets = await writeSecrets(tools.tempDir, request.secrets);
-        if (await exportsLayouts(tools, request.build.builder))
-            return buildAndPush(tools, request, secrets);
-        requirePlainImage(request);
-        const { build, problems } = withoutRemoteCaches(request.build, tools);
-        const idFile = (0,external_node_path_.join)(tools.tempDir, 'image-id');
-        const held = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const names = held.use(await engineTags(tools));
-        const name = `${names.repository}:built`;
-        names.add(name);
-        const args = (0,build_arguments/* buildArguments */.fb)(build, [request.platform], [{ kind: 'engine', idFile, name }], secrets);
-        const { steps, unreadCaches } = await buildx.build({ name: 'build', args }, log.info);
-        const caches = { problems: [...problems, ...missed(unreadCaches, build, log)], builds: [] };
-        return { steps, caches, ...(await saveOnce(tools, (await (0,promises_.readFile)(idFile, 'utf8')).trim(), request, held.move())) };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = from_build_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
+async function buildIntoLayout(tools, plan) {
+    const { buildx, engine, kept, log, tempDir } = tools;
+    const { push, source } = plan;
+    await requireNoPipes(pathsOf(source.build));
+    const secrets = await writeSecrets(tempDir, source.secrets);
+    if (await exportsLayouts(tools, source.build.builder))
+        return buildAndPush(tools, plan, secrets);
+    requirePlainImage(plan);
+    const { build, problems } = withoutRemoteCaches(source.build, tools);
+    const idFile = (0,external_node_path_.join)(tempDir, 'image-id');
+    const held = kept.use(new AsyncDisposableStack());
+    const names = held.use(await engineTags(tools));
+    const name = `${names.repository}:built`;
+    names.add(name);
+    const args = (0,build_arguments/* buildArguments */.fb)(build, [plan.platform], [{ kind: 'engine', idFile, name }], secrets);
+    const { steps, unreadCaches } = await buildx.build({ name: 'build', args }, log.info);
+    const id = (await (0,promises_.readFile)(idFile, 'utf8')).trim();
+    const replaced = await writeOciLayout(engine.save(id), tools.layout, plan.compression.saved);
+    const caches = cacheWriting(tools, [], [...problems, ...missed(unreadCaches, build, log)]);
+    if (push !== undefined)
+        return { steps, caches, replaced, push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, id, push) };
+    // Removed during the upload of the last layer.
+    const removed = held.disposeAsync();
+    removed.catch(() => undefined); // rethrown on dispose
+    kept.defer(() => removed);
+    return { steps, caches, replaced };
+}
+function pathsOf({ context, file, buildContexts, ssh }) {
+    const valueOf = (item) => item.slice(item.indexOf('=') + 1);
+    const files = file === undefined ? [] : [file, (0,external_node_path_.join)(context, file)];
+    return [
+        ['context', context],
+        ...files.map((path) => ['file', path]),
+        ...buildContexts.map((item) => ['build-contexts', layoutIndex(valueOf(item))]),
+        ...ssh.map((item) => ['ssh', valueOf(item)]),
+    ];
+}
+// buildx reads the index of a layout.
+function layoutIndex(context) {
+    const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
+    return layout === undefined ? context : (0,external_node_path_.join)(layout, 'index.json');
 }
 // `docker save` writes one plain image, and `docker push` sends one.
 function requirePlainImage({ push, attestations }) {
-    if (attestations.areWanted) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', 'The docker driver on the classic image store has no attestations (`provenance`, `sbom`).', errors/* setupBuildxHint */.bY);
-    }
-    if (push === undefined || push.listedPlatforms.length === 0)
+    const listed = push?.listedPlatforms ?? [];
+    if (!attestations.areWanted && listed.length === 0)
         return;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', "The docker driver on the classic image store can't build for the platforms of `push-platforms`: " +
-        `${push.listedPlatforms.map(image_platform/* formatPlatform */.Bq).join(', ')}.`, errors/* setupBuildxHint */.bY);
+    const lack = attestations.areWanted
+        ? 'has no attestations (`provenance`, `sbom`)'
+        : `can't build for the platforms of \`push-platforms\`: ${listed.map(image_platform/* formatPlatform */.Bq).join(', ')}`;
+    throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store ${lack}.`, errors/* setupBuildxHint */.bY);
 }
 // BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none but inline ones.
 function withoutRemoteCaches(build, { log, cacheService }) {
     const { withImage, problems } = (0,plan_cache/* planCacheWrites */.uS)(build.cacheTo, cacheService, false);
-    const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
+    const { caches, asked } = (0,plan_cache/* withoutGhaCache */.$Y)(build.cacheFrom);
     if (caches.length < build.cacheFrom.length) {
         const tell = asked ? log.notice : log.info;
         tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${errors/* setupBuildxHint */.bY}`);
@@ -32512,7 +32438,7 @@ function withoutRemoteCaches(build, { log, cacheService }) {
 }
 /** Returns the unread caches that deserve a notice. The default Actions cache is optional, so it is only logged. */
 function missed(unread, { cacheFrom }, log) {
-    const { asked } = (0,build_arguments/* withoutGhaCache */.$Y)(cacheFrom);
+    const { asked } = (0,plan_cache/* withoutGhaCache */.$Y)(cacheFrom);
     const isMissed = (problem) => asked || !problem.startsWith('type=gha ');
     for (const problem of unread)
         if (!isMissed(problem))
@@ -32537,139 +32463,65 @@ async function requireSecretFile({ id, place }) {
     });
     await file.close();
 }
-/** @param names the image's temporary tag, removed at the end */
-async function saveOnce(tools, imageId, { layout, push }, names) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const kept = from_build_addDisposableResource(env_2, names, true);
-        const replaced = await writeOciLayout(tools.engine.save(imageId), layout.directory, layout.compression.saved);
-        if (push !== undefined) {
-            return { replaced, push: { kind: 'to-do', push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, imageId, push) }, kept: kept.move() };
-        }
-        // Removed during the upload of the last layer.
-        const removed = kept.disposeAsync();
-        removed.catch(() => undefined); // rethrown on dispose
-        return { replaced, kept: { [Symbol.asyncDispose]: () => removed } };
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = from_build_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
-}
 /**
  * Builds into the OCI layout, and pushes with the same build where that is planned. If only the push fails, the build is repeated from its
  * cache for the layout alone.
  * @throws HandoverError `build-failed`
  */
-async function buildAndPush(tools, request, secrets) {
-    const { platform, push, attestations } = request;
-    const writes = (0,plan_cache/* planCacheWrites */.uS)(request.build.cacheTo, tools.cacheService, true);
-    const build = { ...request.build, cacheTo: writes.withImage };
-    const references = (push?.references ?? request.tags).map(image_reference/* formatReference */.FH);
-    const commandOf = (...[inputs, platforms, exporters]) => ({
-        name: 'build',
-        args: (0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets),
-    });
-    const run = (inputs, platforms, exporters) => tools.buildx.build(commandOf(inputs, platforms, exporters), tools.log.info, push === undefined ? [] : references);
-    const several = push !== undefined && push.listedPlatforms.length > 0;
-    const { directory, compression: { built: compression }, } = request.layout;
+async function buildAndPush(tools, plan, secrets) {
+    const { buildx, cacheService, layout: directory, log, registry, tempDir } = tools;
+    const { platform, push, attestations, source } = plan;
+    const writes = (0,plan_cache/* planCacheWrites */.uS)(source.build.cacheTo, cacheService, true);
+    const build = { ...source.build, cacheTo: writes.withImage };
+    const references = (push?.references ?? plan.tags).map(image_reference/* formatReference */.FH);
+    const listed = push?.listedPlatforms ?? [];
+    const pushedPlatforms = listed.length > 0 ? listed : [platform];
+    const command = (inputs, platforms, exporters) => ({ name: 'build', args: (0,build_arguments/* buildArguments */.fb)(inputs, platforms, exporters, secrets) });
+    const run = (...request) => buildx.build(command(...request), log.info, push === undefined ? [] : references);
     const attested = { attestations, references };
+    const compression = plan.compression.built;
     const layout = {
         ...{ kind: 'oci-layout', directory, compression },
         ...(push === undefined ? { attested } : {}),
     };
-    const metadataFile = (0,external_node_path_.join)(tools.tempDir, 'pushed.json');
-    const registry = { kind: 'registry', metadataFile, compression, attested };
-    const pushes = (0,push_plan/* isPushedByItsBuild */.z)(request);
-    const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, registry] : [layout]);
-    const stages = { steps, cacheFrom: (0,build_arguments/* cachesRead */.sQ)(build.cacheFrom) };
-    const cacheCommand = (line) => commandOf({ ...outOfCache(build), cacheTo: [line] }, several ? push.listedPlatforms : [platform], [
-        { kind: 'nothing' },
-    ]);
-    const builds = cacheBuilds(tools, writes.afterImage, { layout: directory, commandOf: cacheCommand, stages });
-    const caches = { problems: [...missed(unreadCaches, build, tools.log), ...writes.problems], builds };
+    const metadataFile = (0,external_node_path_.join)(tempDir, 'pushed.json');
+    const pushed = { kind: 'registry', metadataFile, compression, attested };
+    const pushes = (0,plan_plan/* isPushedByItsBuild */.zW)(plan);
+    const { steps, pushFailure, unreadCaches } = await run(build, [platform], pushes ? [layout, pushed] : [layout]);
+    const stages = { steps, cacheFrom: (0,plan_cache/* cachesRead */.sQ)(build.cacheFrom) };
+    const commandOf = (line) => command({ ...outOfCache(build), cacheTo: [line] }, pushedPlatforms, [{ kind: 'nothing' }]);
+    const caches = cacheWriting(tools, writes.afterImage.map((line) => ({ line, commandOf, stages })), [...missed(unreadCaches, build, log), ...writes.problems]);
     if (push === undefined)
         return { steps, caches };
-    const later = (failed) => ({
-        kind: 'to-do',
-        push: () => tools.registry.attempt(() => pushOutOfCache(run, build, push, platform, registry), failed),
-    });
-    if (!pushes)
-        return { steps, caches, push: later() };
-    if (pushFailure === undefined) {
-        const digest = await pushedDigest(registry.metadataFile);
-        return { steps, caches, push: digest === undefined ? later() : { kind: 'done', digest } };
+    // The first build has written the cache, except for the other platforms.
+    const again = { ...outOfCache(build), cacheTo: listed.length > 0 ? build.cacheTo : [] };
+    const pushLater = () => registry.attempt(async () => {
+        const outcome = await run(again, pushedPlatforms, [pushed]);
+        if (outcome.pushFailure !== undefined)
+            throw outcome.pushFailure;
+        return (await readPushed(metadataFile, push)) ?? noDigest();
+    }, pushFailure);
+    if (pushes && pushFailure === undefined)
+        return { steps, caches, push: (await readPushed(metadataFile, push)) ?? pushLater };
+    if (pushFailure !== undefined) {
+        log.info('The image is built, but not pushed: it is handed over first.');
+        await (0,promises_.rm)(directory, { recursive: true, force: true });
+        await run(outOfCache(build), [platform], [layout]);
     }
-    tools.log.info('The image is built, but not pushed: it is handed over first.');
-    await (0,promises_.rm)(directory, { recursive: true, force: true });
-    await run(outOfCache(build), [platform], [layout]);
-    return { steps, caches, push: later(pushFailure) };
+    return { steps, caches, push: pushLater };
 }
 // A rebuild, or a newer base image, would give another image.
 function outOfCache(build) {
     return { ...build, noCache: false, pull: false };
 }
-async function pushOutOfCache(run, build, push, platform, registry) {
-    const several = push.listedPlatforms.length > 0;
-    // The first build has written the cache, except for the other platforms.
-    const inputs = { ...outOfCache(build), cacheTo: several ? build.cacheTo : [] };
-    const { pushFailure } = await run(inputs, several ? push.listedPlatforms : [platform], [registry]);
-    if (pushFailure !== undefined)
-        throw pushFailure;
-    const digest = await pushedDigest(registry.metadataFile);
-    if (digest !== undefined)
-        return digest;
+function noDigest() {
     throw new errors/* HandoverError */.Cu('builder-unsupported', 'docker buildx build pushed the image, but reported no digest.', 'Use a newer builder: update docker/setup-buildx-action.');
 }
 /** Reads the digest of the pushed manifest or manifest list from buildx's `--metadata-file`. */
-async function pushedDigest(metadataFile) {
+async function readPushed(metadataFile, push) {
     const metadata = (0,json/* parseJson */.qF)(await (0,promises_.readFile)(metadataFile, 'utf8'));
     const digest = (0,json/* isObject */.Gv)(metadata) ? metadata['containerimage.digest'] : undefined;
-    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
-}
-
-;// CONCATENATED MODULE: ./build/export-image/source/cache-writing.js
-
-
-
-/** Writes caches one after another, because they share the builder and most of their blobs. Disposing stops it. */
-function cacheWriting({ builds, problems }, log) {
-    const stop = new AbortController();
-    let work;
-    let isWriting = builds.length > 0;
-    const begin = () => (work ??= writeAll(builds, log, stop.signal).finally(() => (isWriting = false)));
-    return {
-        begin: () => void begin(),
-        problems: async () => {
-            const written = begin();
-            if (isWriting)
-                log.info('The image is handed over. Waiting for the build cache.');
-            return [...problems, ...(await written)];
-        },
-        [Symbol.asyncDispose]: async () => {
-            stop.abort();
-            await work;
-        },
-    };
-}
-async function writeAll(builds, log, signal) {
-    const problems = [];
-    for (const { cache, write } of builds) {
-        if (signal.aborted)
-            break;
-        const began = performance.now();
-        const why = await write(signal).catch(errors/* messageOf */.bD);
-        if (why !== undefined)
-            problems.push((0,plan_cache/* notWritten */.xc)(cache, why));
-        else
-            log.info(`Wrote the build cache in ${(0,base_text/* formatDuration */.a3)(performance.now() - began)}`);
-    }
-    return problems;
+    return (0,image_digest/* isDigest */.Bc)(digest) ? (0,export_image_push/* pinned */.dp)(push, digest) : undefined;
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/source/filled-layout.js
@@ -32682,62 +32534,51 @@ async function writeAll(builds, log, signal) {
 
 
 
+
+
 /**
  * Builds or saves the image, and saves the further images to the same layout, which keeps each layer once.
- * @param kept receives everything that is disposed of at the end of the export
  * @throws HandoverError with any code of an export
  */
-async function fillLayout(plan, tools, directory, kept) {
-    const { log, timeline } = tools;
+async function fillLayout(plan, tools) {
     if (plan.kind === 'bake') {
-        const bake = () => bakeIntoLayout(tools, plan, directory);
-        const { steps, ...baked } = await log.chapter('Bake', () => timeline.measure('Bake', bake));
-        tools.onSteps(steps);
-        requireCached(steps, plan, log);
-        return { ...baked, steps, push: undefined, caches: kept.use(cacheWriting(baked.caches, log)) };
+        const baked = await (0,export_image_tools/* chapter */.A)(tools, 'Bake', () => bakeIntoLayout(tools, plan));
+        takeSteps(baked.steps, plan, tools);
+        return baked;
     }
-    const source = await takeSource(plan, tools, directory);
-    kept.use(source.kept);
-    if (plan.source.kind === 'build') {
-        tools.onSteps(source.steps);
-        requireCached(source.steps, plan, log);
-    }
-    const caches = kept.use(cacheWriting(source.caches ?? { problems: [], builds: [] }, log));
-    const { image, attestations } = plan.source.kind === 'build'
-        ? await readNamedImage(directory, plan.platform, undefined, source.replaced)
-        : { image: await readOciLayout(directory, plan.platform, source.replaced), attestations: undefined };
-    const references = [plan.reference, ...plan.tags];
-    const further = await saveFurther(plan, tools, directory);
-    const images = [{ image, references }, ...further];
-    return { images, attestations, steps: source.steps, push: source.push, caches };
-}
-async function takeSource({ source, platform, push, attestations, tags, requireCache, compression }, tools, directory) {
-    const { log, timeline } = tools;
-    const layout = { directory, compression };
-    if (source.kind === 'engine') {
-        const save = () => saveIntoLayout(tools, source.image, layout, push);
-        return log.chapter('Save', () => timeline.measure('Save', save));
-    }
-    const { build, secrets } = source;
-    const request = { build, secrets, platform, layout, push, attestations, tags, requireCache };
-    return log.chapter('Build', () => timeline.measure('Build', () => buildIntoLayout(tools, request)));
-}
-async function saveFurther({ further, platform, compression }, tools, directory) {
-    const images = [];
-    for (const reference of further) {
+    const filled = await fillFirst(plan, tools);
+    const further = [];
+    for (const reference of plan.further) {
         const name = (0,image_reference/* formatReference */.FH)(reference);
-        const save = () => saveIntoLayout(tools, name, { directory, compression }, undefined);
-        const { replaced } = await tools.log.chapter(`Save ${name}`, () => tools.timeline.measure('Save', save));
-        images.push({ image: await readOciLayout(directory, platform, replaced), references: [reference] });
+        const { image } = await (0,export_image_tools/* chapter */.A)(tools, `Save ${name}`, () => saveIntoLayout(tools, name, plan), 'Save');
+        further.push({ image, references: [reference] });
     }
-    return images;
+    return { ...filled, images: [...filled.images, ...further] };
 }
-function requireCached(steps, plan, log) {
+async function fillFirst(plan, tools) {
+    const { source, platform, push } = plan;
+    const references = [plan.reference, ...plan.tags];
+    if (source.kind === 'engine') {
+        const { image, id } = await (0,export_image_tools/* chapter */.A)(tools, 'Save', () => saveIntoLayout(tools, source.image, plan));
+        const caches = cacheWriting(tools, [], []);
+        return {
+            images: [{ image, references }],
+            steps: [],
+            push: push && (() => (0,export_image_push/* pushFromEngine */.zq)(tools, id, push)),
+            caches,
+        };
+    }
+    const { replaced, ...built } = await (0,export_image_tools/* chapter */.A)(tools, 'Build', () => buildIntoLayout(tools, { ...plan, source }));
+    takeSteps(built.steps, plan, tools);
+    const { image, attestations } = await readNamedImage(tools.layout, platform, undefined, replaced);
+    return { ...built, images: [{ image, references }], attestations };
+}
+function takeSteps(steps, { source, requireCache }, { log, onSteps }) {
+    onSteps(steps);
     const executed = steps.filter((step) => !step.cached);
     log.info(`Build steps: ${String(steps.length - executed.length)} cached, ${String(executed.length)} executed`);
-    if (!plan.requireCache || executed.length === 0)
+    if (!requireCache || executed.length === 0)
         return;
-    const { source } = plan;
     const what = source.kind === 'build' ? `with the context "${(0,base_text/* quoteForeign */.xS)(source.build.context)}"` : (0,plan_plan/* describeSource */.B6)(source);
     throw new errors/* HandoverError */.Cu('cache-missed', `The export, ${what}, had to run ${String(executed.length)} of ` +
         `${String(steps.length)} build steps: ${(0,base_text/* quoteForeign */.xS)(executed.map((step) => step.name).join('; '), 3000)}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
@@ -32770,7 +32611,7 @@ class SeenTarball {
     #unnamed = 0;
     /** Returns the entry under a name, after following links. */
     find(name) {
-        let path = tarball_reader_pathOf(name);
+        let path = pathOf(name);
         for (let steps = 0; steps < base_limits/* limits */.F.tarLinks; steps += 1) {
             const target = this.#links.get(path);
             if (target === undefined)
@@ -32803,7 +32644,7 @@ class SeenTarball {
         this.#jsonBytes += entry.bytes?.length ?? 0;
     }
     addLink(path, { kind, target }) {
-        this.#links.set(path, tarball_reader_pathOf(kind === 'hard' ? target : external_node_path_.posix.join(external_node_path_.posix.dirname(path), target)));
+        this.#links.set(path, pathOf(kind === 'hard' ? target : external_node_path_.posix.join(external_node_path_.posix.dirname(path), target)));
     }
     addDiffId(name, diffId) {
         this.#diffIds.set(name, diffId);
@@ -32825,7 +32666,7 @@ class SeenTarball {
  */
 async function* readTarball(chunks, seen) {
     for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
-        const path = tarball_reader_pathOf(name);
+        const path = pathOf(name);
         if (link !== undefined)
             seen.addLink(path, link);
         if (!isFile)
@@ -32878,7 +32719,7 @@ function digestIn(path) {
     return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
 }
 // Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
-function tarball_reader_pathOf(name) {
+function pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
 function undecodable(path, packing, cause) {
@@ -33156,7 +32997,7 @@ const chunkBytes = 256 * 1024;
  * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-async function openSourceTarball(plan, producer) {
+async function openSourceTarball(plan) {
     const { path } = plan.source;
     const size = await sizeOf(path);
     const head = (0,bytes_files/* fileHead */.$r)(path, magicBytes).catch((error) => {
@@ -33166,57 +33007,40 @@ async function openSourceTarball(plan, producer) {
     const { kind, images } = await inspectFile(path, compression);
     const chosen = chooseImage(images, plan.reference, plan.platform);
     if (!(0,image_platform/* samePlatform */.my)(chosen.config.platform, plan.platform)) {
-        throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${(0,image_platform/* formatPlatform */.Bq)(chosen.config.platform)}\`, or give the tarball of the other platform.`);
+        const there = (0,image_platform/* formatPlatform */.Bq)(chosen.config.platform);
+        throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${there}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${there}\`, or give the tarball of the other platform.`);
     }
     const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];
     const [manifest] = chosen.manifests;
     if (kind !== 'oci' || manifest === undefined) {
-        const file = { path, size, compression };
-        const record = recordOf(file, chosen, references, producer);
-        return { size, chunks: (0,bytes_files/* transientFileChunks */.jx)(path), isNew: false, unsealed: () => Promise.resolve({ record }) };
+        const record = recordOf(compression, chosen, references);
+        return { size, chunks: (0,bytes_files/* transientFileChunks */.jx)(path), unsealed: () => Promise.resolve({ record }) };
     }
     const image = { image: contentsOf(chosen, manifest), references };
-    return repacked(from_tarball_layersOf({ path, compression }, chosen.layers), image, plan, producer);
+    return newTarball(from_tarball_layersOf(path, compression, chosen.layers), { images: [image] });
 }
-function recordOf({ path, size, compression }, image, references, producer) {
-    const [manifest] = image.manifests;
-    const isPlain = compression === 'none';
-    const place = ({ offset, size: bytes }) => isPlain ? { size: bytes, offset } : { size: bytes };
-    return {
-        references,
-        platform: image.config.platform,
-        configDigest: image.configDigest,
-        manifestDigests: image.manifestDigests,
-        diffIds: image.config.diffIds,
-        layers: image.layers.map((layer) => ({ digest: layer.digest, mediaType: '', ...place(layer) })),
-        ...(isPlain ? { configAt: { offset: image.configOffset, size: image.configBytes.length } } : {}),
-        ...(isPlain && manifest !== undefined
-            ? { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }
-            : {}),
-        labels: image.config.labels,
-        ...(image.config.created === undefined ? {} : { created: image.config.created }),
-        tarballName: (0,external_node_path_.basename)(path),
-        tarballSize: size,
+function recordOf(compression, image, references) {
+    const { config, configDigest, manifestDigests, layers } = image;
+    const { platform, diffIds, labels, created } = config;
+    const facts = {
+        ...{ references, platform, configDigest, manifestDigests, diffIds, labels },
+        ...(created === undefined ? {} : { created }),
         tarballCompression: compression,
-        producer,
     };
-}
-/** Returns a new tarball of an image and its layers. */
-function repacked(layers, image, plan, producer, attestations) {
-    const written = Promise.withResolvers();
-    const images = () => Promise.resolve([image]);
+    const blobs = layers.map(({ digest, size }) => ({ digest, size, mediaType: '' }));
+    // Nothing has a place in a compressed tarball.
+    if (compression !== 'none')
+        return { ...facts, layers: blobs };
+    const [manifest] = image.manifests;
     return {
-        size: undefined,
-        chunks: tarballChunks(layers, images, written.resolve),
-        isNew: true,
-        unsealed: async () => unsealedExport({
-            ...{ ...image, further: [], attestations },
-            ...{ tarball: await written.promise, path: plan.tarballPath, producer },
-        }),
+        ...facts,
+        layers: layers.map(({ digest, size, offset }) => ({ digest, size, mediaType: '', offset })),
+        configAt: { offset: image.configOffset, size: image.configBytes.length },
+        ...(manifest === undefined ? {} : { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }),
     };
 }
 // They are read a second time.
-async function* from_tarball_layersOf({ path, compression }, layers) {
+async function* from_tarball_layersOf(path, compression, layers) {
     const seen = new SeenTarball();
     const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
     for await (const entry of readTarball(decompress((0,bytes_files/* fileChunks */.T9)(path, chunkBytes), compression), seen)) {
@@ -33233,9 +33057,8 @@ function chooseReferences(path, wanted, found) {
     if (wanted !== undefined)
         return [wanted];
     const own = found.flatMap(({ tag, ...rest }) => (tag === undefined ? [] : [{ ...rest, tag }]));
-    return own.length > 0 ? own : [missingReference(path)];
-}
-function missingReference(path) {
+    if (own.length > 0)
+        return own;
     throw (0,errors/* invalidInput */.aY)(`The image in ${path} has no reference.`, 'Set `image` to a reference for it, such as charon:local.');
 }
 async function inspectFile(path, compression) {
@@ -33261,28 +33084,21 @@ async function sizeOf(path) {
 function from_tarball_invalid(message, cause) {
     return (0,errors/* invalidTarball */.EK)(message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
 }
-
-;// CONCATENATED MODULE: ./build/export-image/source/from-layout.js
-
-
-
-
 /**
  * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine loads. Each
  * blob is verified while it is read.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
-async function openSourceLayout(plan, producer) {
+async function openSourceLayout(plan) {
     const { source, platform, reference, tags } = plan;
     const { path } = source;
     const { image, references, attestations } = await readNamedImage(path, platform, reference).catch((error) => {
-        throw error instanceof errors/* HandoverError */.Cu && error.code === 'tarball-invalid' ? unusable(path, error) : error;
+        if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'tarball-invalid')
+            throw error;
+        throw (0,errors/* invalidTarball */.EK)(`The OCI layout in ${path} can't be handed over: ${error.message}`, 'Set `source-layout` to the folder of `outputs: type=oci,tar=false,dest=FOLDER`. A file is a `source-tarball`.', error);
     });
     const named = { image, references: [...chooseReferences(path, reference, references), ...tags] };
-    return repacked(layoutBlobs(path, image.layers), named, plan, producer, attestations);
-}
-function unusable(path, error) {
-    return (0,errors/* invalidTarball */.EK)(`The OCI layout in ${path} can't be handed over: ${error.message}`, 'Set `source-layout` to the folder of `outputs: type=oci,tar=false,dest=FOLDER`. A file is a `source-tarball`.', error);
+    return newTarball(layoutBlobs(path, image.layers), { images: [named], attestations });
 }
 
 ;// CONCATENATED MODULE: ./build/export-image/export-image.js
@@ -33351,7 +33167,6 @@ var export_image_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-
 const tempAdvice = 'Free space in RUNNER_TEMP, where the image is stored during the export. `df -h` shows the free space.';
 /**
  * Builds or saves the image, writes the tarball, and uploads it with its record, all at the same time.
@@ -33367,7 +33182,7 @@ async function exportImage(plan, tools) {
     for (const warning of plan.warnings)
         log.warning(warning);
     if (plan.kind === 'tarball')
-        return exportTarball(plan, tools, await claimFor(plan, tools));
+        return exportTarball(plan, tools);
     try {
         return await exportLayout(plan, tools, []);
     }
@@ -33383,15 +33198,15 @@ async function exportLayout(plan, tools, problems) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { log } = tools;
-        const claim = await claimFor(plan, tools);
+        const release = await claimName(plan, tools);
         const temp = export_image_addDisposableResource(env_1, await (0,bytes_files/* makeTempDir */.mk)(tools.tempRoot), true);
         const file = export_image_addDisposableResource(env_1, await partialFile(plan.tarballPath, spaceAdvice, log), true);
         const kept = export_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const directory = (0,external_node_path_.join)(temp.path, 'layout');
-        const filled = fillLayout(plan, { ...tools, tempDir: temp.path }, directory, kept).catch((error) => {
+        const layoutTools = { ...tools, kept, tempDir: temp.path, layout: (0,external_node_path_.join)(temp.path, 'layout') };
+        const filled = fillLayout(plan, layoutTools).catch((error) => {
             throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
-        const uploaded = uploadLayout(plan, tools, { directory, filled, file, claim });
+        const uploaded = uploadLayout(plan, layoutTools, filled, { file, release });
         // During the upload. A push that still has to build writes its cache first.
         if (plan.push === undefined || plan.push.listedPlatforms.length === 0)
             void filled.then(({ caches }) => caches.begin(), () => undefined);
@@ -33400,7 +33215,9 @@ async function exportLayout(plan, tools, problems) {
         const { steps, push: pending, caches } = await filled;
         const { record, artifact } = await uploaded;
         await file.commit();
-        logTarball(log, plan.tarballPath, record);
+        log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
+        const size = record.tarballSize;
+        log.info(`Tarball: ${plan.tarballPath}, ${(0,base_text/* formatBytes */.z3)(size)} (${String(size)} bytes)`);
         const push = await (0,export_image_push/* finishPush */._B)(plan.push, pending, tools);
         const result = { record, artifact, tarballPath: plan.tarballPath, steps, push };
         tools.onHandedOver(result);
@@ -33419,33 +33236,23 @@ async function exportLayout(plan, tools, problems) {
             await result_1;
     }
 }
-async function claimFor(plan, { store, producer }) {
-    try {
-        return await claimName(store, plan.artifactName, producer);
-    }
-    catch (error) {
-        if (!mayKeep(plan, error))
-            throw error;
-        return { release: () => Promise.reject((0,errors/* asError */.zR)(error)) };
-    }
-}
-async function exportTarball(plan, tools, claim) {
+async function exportTarball(plan, tools) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const { log, timeline } = tools;
-        const { kind, path } = plan.source;
+        const { log } = tools;
+        const release = await claimName(plan, tools);
+        const { kind, path: given } = plan.source;
         const open = kind === 'layout' ? openSourceLayout : openSourceTarball;
-        const source = await log.chapter(`Check the ${kind}`, () => timeline.measure(`Check the ${kind}`, () => open(plan, tools.producer)));
-        const file = export_image_addDisposableResource(env_2, source.isNew ? await newFile(plan, log) : undefined, true);
+        const tarball = await (0,export_image_tools/* chapter */.A)(tools, `Check the ${kind}`, () => open(plan));
+        // Not every engine loads every source.
+        const file = export_image_addDisposableResource(env_2, tarball.size === undefined ? await newFile(plan, log) : undefined, true);
         if (file !== undefined)
-            log.info(`${path} is an OCI ${kind === 'layout' ? kind : 'archive'}. Its image is handed over as a tarball that every engine loads.`);
-        const tarballPath = file === undefined ? path : plan.tarballPath;
-        const { size, chunks } = source;
-        const tarball = { name: (0,external_node_path_.basename)(tarballPath), size, chunks: file === undefined ? chunks : file.tee(chunks) };
-        const uploaded = await log.chapter('Upload', () => timeline.measure((done) => (done !== undefined && done.artifact === undefined ? 'Read' : 'Upload'), () => upload(plan, tools, { tarball, claim }, source.unsealed)));
+            log.info(`${given} is an OCI ${kind === 'layout' ? kind : 'archive'}. Its image is handed over as a tarball that every engine loads.`);
+        const path = file === undefined ? given : plan.tarballPath;
+        const uploaded = await log.chapter('Upload', () => upload(plan, tools, { tarball, path, file, release, spans: ['Upload', 'Read'] }));
         await file?.commit();
-        log.info(`Tarball: ${tarballPath}, ${(0,base_text/* formatBytes */.z3)(uploaded.record.tarballSize)}`);
-        const result = { ...uploaded, tarballPath, steps: [], push: { kind: 'none' } };
+        log.info(`Tarball: ${path}, ${(0,base_text/* formatBytes */.z3)(uploaded.record.tarballSize)}`);
+        const result = { ...uploaded, tarballPath: path, steps: [], push: { kind: 'none' } };
         tools.onHandedOver(result);
         return result;
     }
@@ -33464,10 +33271,6 @@ async function newFile({ tarballPath, source }, log) {
         return partialFile(tarballPath, spaceAdvice, log);
     throw (0,errors/* invalidInput */.aY)(`The OCI archive ${source.path} is handed over as a new tarball, which would overwrite it: \`tarball\` is the same path.`, 'Set `tarball` to another path.');
 }
-function logTarball(log, path, record) {
-    log.info(`Image: ${record.references.map(image_reference/* formatReference */.FH).join(', ')}, config ${record.configDigest}`);
-    log.info(`Tarball: ${path}, ${(0,base_text/* formatBytes */.z3)(record.tarballSize)} (${String(record.tarballSize)} bytes)`);
-}
 
 
 /***/ }),
@@ -33480,33 +33283,11 @@ function logTarball(log, path, record) {
 /* harmony export */ });
 /* unused harmony exports readAttestationInputs, readBuiltImageInputs */
 /** @throws HandoverError `invalid-input` */
-function readAttestationInputs(inputs) {
-    return { provenance: inputs.optional('provenance'), sbom: inputs.optional('sbom') };
-}
-/** @throws HandoverError `invalid-input` */
-function readBuiltImageInputs(inputs) {
-    return {
-        image: inputs.optional('image'),
-        tags: inputs.optional('tags'),
-        repository: inputs.optional('repository'),
-        artifactName: inputs.text('artifact-name'),
-        retentionDays: inputs.integer('retention-days', 0, 90),
-        platform: inputs.text('platform'),
-        platforms: inputs.list('platforms'),
-        build: readBuildInputs(inputs),
-        bake: {
-            targets: inputs.listOrNone('bake-targets'),
-            files: inputs.listOrNone('bake-files'),
-            set: inputs.lines('bake-set'),
-            workdir: inputs.optional('workdir'),
-        },
-        jobKey: inputs.optional('job-key'),
-    };
-}
-/** @throws HandoverError `invalid-input` */
 function readExportInputs(inputs) {
     return {
-        ...readBuiltImageInputs(inputs),
+        ...readBuiltImageInputs(inputs, readRareInputs(inputs)),
+        /** As docker/build-push-action names it. */
+        platforms: inputs.list('platforms'),
         branchLabel: inputs.optional('branch-label'),
         tarball: inputs.text('tarball'),
         sourceImage: inputs.unlessNone('source-image'),
@@ -33523,6 +33304,37 @@ function readExportInputs(inputs) {
             onFailure: inputs.text('push-failure'),
             ...readAttestationInputs(inputs),
         },
+    };
+}
+/** @throws HandoverError `invalid-input` */
+function readAttestationInputs(inputs) {
+    return { provenance: inputs.optional('provenance'), sbom: inputs.optional('sbom') };
+}
+/**
+ * Reads the inputs of an image that is built here, which the joined action has as well.
+ * @throws HandoverError `invalid-input`
+ */
+function readBuiltImageInputs(inputs, rare = noRareInputs) {
+    return {
+        image: inputs.optional('image'),
+        tags: inputs.optional('tags'),
+        repository: inputs.optional('repository'),
+        artifactName: inputs.text('artifact-name'),
+        /** 0 is the repository's default. */
+        retentionDays: inputs.integer('retention-days', 0, 90),
+        platform: inputs.text('platform'),
+        build: { ...readBuildInputs(inputs), ...rare },
+        bake: {
+            /** Targets and groups. */
+            targets: inputs.listOrNone('bake-targets'),
+            /** Relative to `workdir`. */
+            files: inputs.listOrNone('bake-files'),
+            /** Overrides for the file, as `docker buildx bake --set` accepts them. */
+            set: inputs.lines('bake-set'),
+            /** The folder that bake runs in, and resolves paths from. */
+            workdir: inputs.optional('workdir'),
+        },
+        jobKey: inputs.optional('job-key'),
     };
 }
 function readBuildInputs(inputs) {
@@ -33543,6 +33355,11 @@ function readBuildInputs(inputs) {
         network: inputs.optional('network'),
         noCache: inputs.boolean('no-cache'),
         pull: inputs.boolean('pull'),
+    };
+}
+const noRareInputs = { allow: [], addHosts: [], shmSize: undefined, ulimit: [] };
+function readRareInputs(inputs) {
+    return {
         allow: inputs.list('allow'),
         addHosts: inputs.list('add-hosts'),
         shmSize: inputs.optional('shm-size'),
@@ -33557,23 +33374,23 @@ function readBuildInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6988);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5878);
-/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4133);
-/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2299);
-/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4853);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(447);
-/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8663);
-/* harmony import */ var _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5942);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5520);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(5878);
+/* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4133);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9628);
+/* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4853);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(447);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8663);
+/* harmony import */ var _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(5942);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3129);
-/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(2219);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(3059);
-/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(9541);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9688);
+/* harmony import */ var _shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3129);
+/* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2219);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(3059);
+/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9541);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9688);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -33643,22 +33460,22 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_14__/* .run */ .eF)('export-image', async ({ context, log, signal, limit }) => {
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__/* .run */ .eF)('export-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_13__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .failedOutputs */ .KP)());
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_12__/* .actionInputs */ .e)();
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .setOutputs */ .n0)(_outputs_js__WEBPACK_IMPORTED_MODULE_2__/* .failedOutputs */ .KP);
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__/* .actionInputs */ .e)();
         const minutes = limit(inputs);
-        const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planExport */ .ie)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .readExportInputs */ .ku)(inputs), context);
-        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerCli */ .RK)(signal);
+        const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planExport */ .ie)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_1__/* .readExportInputs */ .ku)(inputs), context);
+        const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerCli */ .RK)(signal);
         const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
-        const figures = new _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .PartFigures */ .V();
-        const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_13__/* .maskSecret */ .$l, signal, figures }), true);
-        const cache = __addDisposableResource(env_1, (0,_shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_7__/* .actionsCache */ .k)({ ...context, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_13__/* .maskSecret */ .$l, onRetry: log.info, stepMinutes: minutes, signal }), true);
+        const figures = new _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_7__/* .PartFigures */ .V();
+        const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .maskSecret */ .$l, signal, figures }), true);
+        const cache = __addDisposableResource(env_1, (0,_shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_8__/* .actionsCache */ .k)({ ...context, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .maskSecret */ .$l, onRetry: log.info, stepMinutes: minutes, signal }), true);
         const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_0__/* .exportImage */ ._)(plan, {
-            engine: await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_10__/* .containerEngine */ .w)(plan.engine, context, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_8__/* .dockerBuildx */ .x)(cli, minutes),
-            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_11__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
+            engine: await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__/* .containerEngine */ .w)(plan.engine, context, signal),
+            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerBuildx */ .x)(cli, minutes),
+            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
             cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
             actionsCache: context.usesCacheV2 ? cache : undefined,
             store,
@@ -33667,13 +33484,13 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_14__/* .run */ .eF)('exp
             timeline: times,
             producer: { ...context.producer, jobKey: `${context.jobPath}/${plan.jobKey}` },
             tempRoot: context.tempRoot,
-            onSteps: (steps) => (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_13__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .stepOutputs */ .tH)(steps)),
+            onSteps: (steps) => (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_2__/* .stepOutputs */ .tH)(steps)),
             onHandedOver: (handedOver) => {
-                (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_13__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_1__/* .exportOutputs */ .VP)(handedOver, plan, context.runUrl));
+                (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_2__/* .exportOutputs */ .VP)(handedOver, plan, context.runUrl));
             },
         });
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_13__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_4__/* .exportSummary */ .P)(result, times.spans()), figures.describe());
-        (0,_push_js__WEBPACK_IMPORTED_MODULE_3__/* .requirePushed */ .$L)(plan.push, result.push);
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .exportSummary */ .P)(result, times.spans()), figures.describe());
+        (0,_push_js__WEBPACK_IMPORTED_MODULE_4__/* .requirePushed */ .$L)(plan.push, result.push);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -33703,10 +33520,8 @@ __webpack_async_result__();
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
 
 
-/** Returns the outputs of a step that fails. They are set before anything else. */
-function failedOutputs() {
-    return { 'run-integration': 'false' };
-}
+/** The outputs of a step that fails. They are set before anything else. */
+const failedOutputs = { 'run-integration': 'false' };
 /** Returns the outputs of a build, which are set even if the export fails later. */
 function stepOutputs(steps) {
     const cached = steps.filter((step) => step.cached).length;
@@ -33745,50 +33560,6 @@ function exportOutputs(result, plan, runUrl) {
 
 /***/ }),
 
-/***/ 5160:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   R: () => (/* binding */ planAttestations),
-/* harmony export */   z: () => (/* binding */ noAttestations)
-/* harmony export */ });
-/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
-
-/** For a plain image. */
-const noAttestations = { provenance: 'false', sbom: 'false', areWanted: false };
-/** Returns the same attestations as docker/build-push-action with the same inputs (its context.ts, getAttestArgs). */
-function planAttestations({ provenance, sbom = 'false' }, facts) {
-    const areWanted = [provenance ?? 'false', sbom].some((given) => !isFalse(given));
-    return { provenance: provenanceOf(provenance, facts), sbom: isFalse(sbom) ? 'false' : sbom, areWanted };
-}
-function provenanceOf(given, facts) {
-    if (given === undefined) {
-        if (facts.noDefaultAttestations)
-            return 'false';
-        // Provenance with `mode=max` contains build arguments and the definition of the build.
-        return withBuilder(isPrivate(facts.event) ? 'mode=min,inline-only=true' : 'mode=max', facts);
-    }
-    if (isFalse(given))
-        return 'false';
-    if (/^true$/i.test(given))
-        return withBuilder('', facts) || 'true';
-    return /(?:^|,)\s*"?builder-id\s*=/.test(given) ? given : withBuilder(given, facts);
-}
-function withBuilder(attributes, { runUrl, producer }) {
-    const builder = runUrl === '' ? '' : `builder-id=${runUrl}/attempts/${String(producer.runAttempt)}`;
-    return [attributes, builder].filter(Boolean).join(',');
-}
-function isFalse(text) {
-    return /^false$/i.test(text);
-}
-function isPrivate({ payload }) {
-    const repository = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(payload) ? payload['repository'] : undefined;
-    return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(repository) && repository['private'] === true;
-}
-
-
-/***/ }),
-
 /***/ 2402:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -33803,9 +33574,11 @@ function isPrivate({ payload }) {
 /* harmony export */ });
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _build_arguments_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(522);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
+/* harmony import */ var _cache_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(337);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
+
 
 
 
@@ -33823,14 +33596,15 @@ function planBake(inputs) {
     if (targets.length + files.length + set.length === 0) {
         if (workdir === undefined)
             return undefined;
-        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`\`workdir\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(workdir)}", but there is no bake file: it would have no effect.`, 'Set `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .invalidInput */ .aY)(`\`workdir\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(workdir)}", but there is no bake file: it would have no effect.`, 'Set `bake-files` or `bake-targets`, or remove `workdir`. For a build, set `context`.');
     }
-    const [ignored] = ignoredInputs(inputs);
-    if (ignored !== undefined)
-        throw notWithBake(ignored);
+    const ignored = ignoredInput(inputs);
+    if (ignored !== undefined) {
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .invalidInput */ .aY)(`\`${ignored}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which defines what is built.`, hints[ignored] ?? `Set it in the bake file or with \`bake-set\`, or remove \`${ignored}\`.`);
+    }
     const wrong = targets.find((name) => !/^\w[\w.-]*$/.test(name));
     if (wrong !== undefined) {
-        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not a valid name of a target or group.`, 'Use names from the bake file, one per line. `docker buildx bake --print` shows them.');
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .invalidInput */ .aY)(`"${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .quoteForeign */ .xS)(wrong)}" in \`bake-targets\` is not a valid name of a target or group.`, 'Use names from the bake file, one per line. `docker buildx bake --print` shows them.');
     }
     const { builder, noCache, pull, allow } = inputs.build;
     const named = targets.length === 0 ? everything : targets;
@@ -33854,37 +33628,22 @@ function placeOf({ files, workdir }) {
         return { files, workdir: workspace };
     return { files: local.map((file) => ((0,node_path__WEBPACK_IMPORTED_MODULE_0__.isAbsolute)(file) ? file : (0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(folder, file))), workdir: folder };
 }
-/** Returns the inputs that are set, but would have no effect. */
-function ignoredInputs(inputs) {
-    const { build, push, engine } = inputs;
-    const given = [
-        ['image', inputs.image !== undefined],
-        ['tags', inputs.tags !== undefined],
-        ['branch-label', inputs.branchLabel !== undefined],
-        ['source-image', inputs.sourceImage !== undefined],
-        ['source-tarball', inputs.sourceTarball !== undefined],
-        ['source-layout', inputs.sourceLayout !== undefined],
-        ['further-images', inputs.furtherImages.length > 0],
-        ['push', push.enabled],
-        ['engine', engine !== 'docker'],
-        ['context', build.context !== workspace],
-        ['file', build.file !== undefined],
-        ['target', build.target !== undefined],
-        ['build-args', build.buildArgs.length > 0],
-        ['build-contexts', build.buildContexts.length > 0],
-        ['labels', build.labels.length > 0],
-        ['secrets', build.secrets.length > 0],
-        ['secret-files', build.secretFiles.length > 0],
-        ['secret-envs', build.secretEnvs.length > 0],
-        ['ssh', build.ssh.length > 0],
-        ['cache-from', !(0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_1__/* .isOnlyAutomatic */ .c_)(build.cacheFrom)],
-        ['cache-to', build.cacheTo.length > 0],
-        ['network', build.network !== undefined],
-        ['add-hosts', build.addHosts.length > 0],
-        ['shm-size', build.shmSize !== undefined],
-        ['ulimit', build.ulimit.length > 0],
-    ];
-    return given.flatMap(([name, isGiven]) => (isGiven ? [name] : []));
+/** Returns the first input that is set, but would have no effect. */
+function ignoredInput(inputs) {
+    const { image, tags, branchLabel, sourceImage, sourceTarball, sourceLayout, furtherImages, build } = inputs;
+    const given = {
+        ...{ image, tags, branchLabel, sourceImage, sourceTarball, sourceLayout, furtherImages },
+        push: inputs.push.enabled,
+        engine: inputs.engine !== 'docker',
+        ...build,
+        context: build.context !== workspace,
+        cacheFrom: !(0,_cache_js__WEBPACK_IMPORTED_MODULE_2__/* .isOnlyAutomatic */ .c_)(build.cacheFrom),
+        // These have an effect.
+        ...{ builder: false, noCache: false, pull: false, allow: false },
+    };
+    const isGiven = (value) => typeof value === 'object' ? value.length > 0 : value !== undefined && value !== false;
+    const [name] = Object.entries(given).find(([, value]) => isGiven(value)) ?? [];
+    return name?.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 const hints = {
     image: 'Set the `tags` of each target in the bake file (`image:` in a compose file).',
@@ -33892,9 +33651,6 @@ const hints = {
     push: 'Push the tested image in a later job: org/image-handover/publish-image@v1.',
     engine: 'Remove it: buildx needs Docker.',
 };
-function notWithBake(input) {
-    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`\`${input}\` is given together with a bake file (\`bake-targets\`, \`bake-files\` or \`bake-set\`), which defines what is built.`, hints[input] ?? `Set it in the bake file or with \`bake-set\`, or remove \`${input}\`.`);
-}
 /** Returns the arguments of `docker buildx bake` that print its targets. */
 function bakePrintArguments(source) {
     return [...selection(source, source.set), '--print', '--', ...source.targets];
@@ -33918,21 +33674,16 @@ const cachesRead = /^[^.=]+\.cache-from\+?=/;
  * @param caches the caches of all targets, including those that others are built on
  */
 function bakeArguments(source, platform, outputs, { written, caches }) {
-    const set = [
-        ...source.set.filter((item) => !ours.test(item)),
-        `*.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(platform)}`,
-        ...outputs.flatMap(({ target, name, exporter }) => [
-            `${target}.tags=${name}`,
-            `${target}.output=${exporter === 'engine' ? 'type=docker' : (0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_1__/* .outputOf */ .jH)(exporter)}`,
-        ]),
-        ...caches.flatMap(setCaches),
-    ];
+    const set = outputs.flatMap(({ target, name, exporter }) => [
+        `${target}.tags=${name}`,
+        `${target}.output=${exporter === 'engine' ? 'type=docker' : (0,_build_arguments_js__WEBPACK_IMPORTED_MODULE_1__/* .outputOf */ .jH)(exporter)}`,
+    ]);
     return [
-        ...common(source, set),
+        ...overridden(source, [`*.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(platform)}`, ...set], caches),
         ...(source.noCache ? ['--no-cache'] : []),
         ...(source.pull ? ['--pull'] : []),
-        ...allow([...allowed(source), `fs.write=${written}`]),
-        '--',
+        ...allowed(source),
+        ...['--allow', `fs.write=${written}`, '--'],
         ...outputs.map(({ target }) => target),
     ];
 }
@@ -33943,29 +33694,25 @@ function bakeArguments(source, platform, outputs, { written, caches }) {
 function bakeCacheArguments(source, platform, target, caches) {
     // Nothing is built again, even if the file requests it.
     const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
-    const set = [
-        ...source.set.filter((item) => !ours.test(item)),
-        ...[`${target}.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq)(platform)}`, `${target}.output=type=cacheonly`, ...again],
-        ...caches.flatMap(setCaches),
-    ];
-    return [...common(source, set), ...allow(allowed(source)), '--', target];
+    const set = [`${target}.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(platform)}`, `${target}.output=type=cacheonly`, ...again];
+    return [...overridden(source, set, caches), ...allowed(source), '--', target];
 }
 /** Returns the same targets without the caches that they read. */
 function withoutCachesRead(source) {
     return { ...source, set: [...source.set.filter((item) => !cachesRead.test(item)), '*.cache-from='] };
 }
-function common(source, set) {
+/** @param set the overrides that this action sets itself */
+function overridden(source, set, caches) {
+    const given = source.set.filter((item) => !ours.test(item));
     return [
         ...(source.builder === undefined ? [] : ['--builder', source.builder]),
-        ...selection(source, set),
+        ...selection(source, [...given, ...set, ...caches.flatMap(setCaches)]),
         ...['--provenance=false', '--sbom=false'],
     ];
 }
 // buildx needs a permission to access files outside of its folder. The workspace is always permitted.
-function allowed({ allow: items, workdir }) {
-    return workdir === workspace ? items : [...items, `fs=${(0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(workdir, workspace)}`];
-}
-function allow(items) {
+function allowed({ allow, workdir }) {
+    const items = workdir === workspace ? allow : [...allow, `fs=${(0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(workdir, workspace)}`];
     return items.flatMap((item) => ['--allow', item]);
 }
 // An empty one removes those of the file.
@@ -33983,18 +33730,18 @@ function selection({ files }, set) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   $Y: () => (/* binding */ withoutGhaCache),
 /* harmony export */   Nz: () => (/* binding */ requireBuildLines),
-/* harmony export */   c_: () => (/* binding */ isOnlyAutomatic),
 /* harmony export */   dC: () => (/* binding */ parseSecrets),
 /* harmony export */   fb: () => (/* binding */ buildArguments),
-/* harmony export */   jH: () => (/* binding */ outputOf),
-/* harmony export */   sQ: () => (/* binding */ cachesRead)
+/* harmony export */   h8: () => (/* binding */ withDefaultContext),
+/* harmony export */   jH: () => (/* binding */ outputOf)
 /* harmony export */ });
-/* harmony import */ var _attestations_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5160);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
-/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
+/* harmony import */ var _cache_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(337);
+/* harmony import */ var _push_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2607);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
+
 
 
 
@@ -34005,73 +33752,47 @@ function selection({ files }, set) {
  * @throws HandoverError `invalid-input` for an item of another form. The message doesn't contain the item.
  */
 function parseSecrets(build, warnings) {
-    const { secrets, secretFiles, secretEnvs } = build;
+    const read = (items, input, what, secretOf) => items.flatMap((item, position) => {
+        const at = item.indexOf('=');
+        const id = item.slice(0, at).trim();
+        if (at < 0 || id === '') {
+            throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`Item ${String(position + 1)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`, `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`);
+        }
+        const text = item.slice(at + 1);
+        if (text.trim() !== '')
+            return [secretOf(id, text)];
+        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
+            'secret, and a pull request from a fork, pass an empty one.');
+        return [];
+    });
     return [
-        ...pairs(secrets, 'secrets', 'value', warnings).map(([id, value]) => ({ id, from: 'value', value })),
-        ...pairs(secretFiles, 'secret-files', 'path', warnings).map(([id, place]) => ({ id, from: 'src', place })),
-        ...pairs(secretEnvs, 'secret-envs', 'VARIABLE', warnings).map(([id, place]) => ({ id, from: 'env', place })),
+        ...read(build.secrets, 'secrets', 'value', (id, value) => ({ id, from: 'value', value })),
+        ...read(build.secretFiles, 'secret-files', 'path', (id, place) => ({ id, from: 'src', place })),
+        ...read(build.secretEnvs, 'secret-envs', 'VARIABLE', (id, place) => ({ id, from: 'env', place })),
     ];
 }
 /** Returns the value of `--secret`, in CSV format. */
 function formatSecret({ id, from, place }) {
     const field = `${from}=${place}`;
-    return `id=${id},${/[",]/.test(field) ? quoted(field) : field}`;
-}
-function pairs(items, input, what, warnings) {
-    return items.flatMap((item, position) => {
-        const at = item.indexOf('=');
-        const id = item.slice(0, at).trim();
-        if (at < 0 || id === '')
-            throw notAPair(input, what, position + 1);
-        const value = item.slice(at + 1);
-        if (value.trim() !== '')
-            return [[id, value]];
-        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
-            'secret, and a pull request from a fork, pass an empty one.');
-        return [];
-    });
-}
-function notAPair(input, what, number) {
-    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .invalidInput */ .aY)(`Item ${String(number)} of the input \`${input}\` does not have the form id=${what} (it is not shown here).`, `Write one id=${what} per line. Put a multi-line value in double quotes together with its id: "id=first line…".`);
-}
-// The default of `cache-from`: the Actions cache, if there is one and the builder can read it.
-const automatic = 'auto';
-/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
-function isGhaCache(cache) {
-    const text = cache.trim();
-    return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
-}
-/** Returns whether the caches are the default. */
-function isOnlyAutomatic(caches) {
-    return caches.every((cache) => cache.trim() === automatic);
-}
-/** Returns the caches as buildx reads them. */
-function cachesRead(caches) {
-    return caches.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache));
-}
-/** Returns the caches without the Actions cache service, and whether the inputs name that service. */
-function withoutGhaCache(caches) {
-    const left = caches.filter(isGhaCache);
-    return {
-        caches: caches.filter((cache) => !left.includes(cache)),
-        asked: left.some((cache) => cache.trim() !== automatic),
-    };
+    return `id=${id},${/[",]/.test(field) ? (0,_cache_js__WEBPACK_IMPORTED_MODULE_0__/* .quoted */ .TL)(field) : field}`;
 }
 /**
  * Rejects lines that buildx would reject during the build, and build arguments that it would ignore. As in buildx, a build argument without
  * `=` gets its value from the environment, and a label without one is empty.
  * @throws HandoverError `invalid-input`
  */
-function requireBuildLines(build) {
-    requireLines('build-args', build.buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone for the value in the environment)');
-    requireLines('labels', build.labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value');
-    requireLines('build-contexts', build.buildContexts, /^[^\s=]+=./, 'name=path');
-}
-function requireLines(input, lines, form, expected) {
-    const wrong = lines.findIndex((line) => !form.test(line));
-    if (wrong === -1)
-        return;
-    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .invalidInput */ .aY)(`Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one per line. Put a multi-line value in double quotes together with its name.');
+function requireBuildLines({ buildArgs, buildContexts, labels }) {
+    const forms = [
+        ['build-args', buildArgs, /^[^\s=]+(?:=|$)/, 'NAME=value (or NAME alone for the value in the environment)'],
+        ['labels', labels, /^(?:[^\s=]+$|[^=]+=)/, 'name=value'],
+        ['build-contexts', buildContexts, /^[^\s=]+=./, 'name=path'],
+    ];
+    for (const [input, lines, form, expected] of forms) {
+        const wrong = lines.findIndex((line) => !form.test(line));
+        if (wrong === -1)
+            continue;
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)(`Line ${String(wrong + 1)} of the input \`${input}\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(lines[wrong] ?? '')}"; expected ${expected}.`, 'Write one per line. Put a multi-line value in double quotes together with its name.');
+    }
 }
 /**
  * Returns the arguments of `docker buildx build`. A push and an OCI layout of one build have the same attestations, in an index with the
@@ -34082,13 +33803,13 @@ function buildArguments(build, platforms, exporters, secrets) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
     const one = (flag, value) => value === undefined ? [] : [flag, value];
     const [attested] = exporters.flatMap((exporter) => ('attested' in exporter ? (exporter.attested ?? []) : []));
-    const { provenance, sbom } = attested?.attestations ?? _attestations_js__WEBPACK_IMPORTED_MODULE_0__/* .noAttestations */ .z;
+    const { provenance, sbom } = attested?.attestations ?? _push_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .noAttestations */ .zR;
     const isAttested = [provenance, sbom].some((value) => value !== 'false');
     return [
         ...one('--builder', build.builder),
         ...one('--file', build.file),
         ...one('--target', build.target),
-        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_2__/* .formatPlatform */ .Bq).join(',')],
+        ...['--platform', platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .formatPlatform */ .Bq).join(',')],
         ...[`--provenance=${provenance}`, `--sbom=${sbom}`],
         ...exporters.flatMap((exporter) => exporterArguments(exporter, isAttested ? attested?.references : undefined)),
         ...each('--build-arg', build.buildArgs),
@@ -34096,7 +33817,7 @@ function buildArguments(build, platforms, exporters, secrets) {
         ...each('--label', build.labels),
         ...each('--secret', secrets.map(formatSecret)),
         ...each('--ssh', build.ssh),
-        ...each('--cache-from', cachesRead(build.cacheFrom)),
+        ...each('--cache-from', (0,_cache_js__WEBPACK_IMPORTED_MODULE_0__/* .cachesRead */ .sQ)(build.cacheFrom)),
         ...each('--cache-to', build.cacheTo),
         ...one('--network', build.network),
         ...(build.noCache ? ['--no-cache'] : []),
@@ -34130,18 +33851,30 @@ function exporterArguments(exporter, attestedAs) {
  * @param more further fields
  */
 function outputOf(exporter, more = []) {
-    return ['type=oci,tar=false', ...compressionOf(exporter), ...more, quoted(`dest=${exporter.directory}`)].join(',');
+    return ['type=oci,tar=false', ...compressionOf(exporter), ...more, (0,_cache_js__WEBPACK_IMPORTED_MODULE_0__/* .quoted */ .TL)(`dest=${exporter.directory}`)].join(',');
 }
 function namesOf(references) {
-    return references.length === 0 ? [] : [quoted(`name=${references.join(',')}`)];
+    return references.length === 0 ? [] : [(0,_cache_js__WEBPACK_IMPORTED_MODULE_0__/* .quoted */ .TL)(`name=${references.join(',')}`)];
 }
 function compressionOf({ compression }) {
     const { format, level } = compression;
     return [`compression=${format}`, ...(level === undefined ? [] : [`compression-level=${String(level)}`])];
 }
-// A field of CSV.
-function quoted(text) {
-    return `"${text.replaceAll('"', '""')}"`;
+const placeholder = /\{\{\s*defaultContext\s*\}\}/g;
+/**
+ * Replaces `{{defaultContext}}` in `context` and `build-contexts` with this run's commit, as docker/build-push-action does
+ * (docker/actions-toolkit, gitContext). For a pull request, it is the merge ref.
+ * @param repositoryUrl web address of the repository; empty outside of a workflow
+ * @throws HandoverError `invalid-input` outside of a workflow
+ */
+function withDefaultContext(build, { ref, sha }, repositoryUrl) {
+    const render = (text) => text.replace(placeholder, () => {
+        if (repositoryUrl === '') {
+            throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)('The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).', 'Set `context` to a path or to the URL of a repository.');
+        }
+        return `${repositoryUrl}.git#${ref.startsWith('refs/pull/') || sha === '' ? ref : sha}`;
+    });
+    return { ...build, context: render(build.context), buildContexts: build.buildContexts.map(render) };
 }
 
 
@@ -34151,17 +33884,32 @@ function quoted(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $Y: () => (/* binding */ withoutGhaCache),
 /* harmony export */   Pv: () => (/* binding */ folderCache),
 /* harmony export */   Q2: () => (/* binding */ ownScopes),
+/* harmony export */   TL: () => (/* binding */ quoted),
 /* harmony export */   Wo: () => (/* binding */ mayReadCache),
 /* harmony export */   Ze: () => (/* binding */ ownLayers),
+/* harmony export */   c_: () => (/* binding */ isOnlyAutomatic),
+/* harmony export */   sQ: () => (/* binding */ cachesRead),
 /* harmony export */   uS: () => (/* binding */ planCacheWrites),
+/* harmony export */   wW: () => (/* binding */ resolveCacheTo),
 /* harmony export */   xc: () => (/* binding */ notWritten)
 /* harmony export */ });
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
+/* harmony import */ var _shared_image_workflow_event_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5060);
 
 
+
+
+// A build cache never decides whether there is an image. But in BuildKit, a cache that can't be written fails the build. Even with
+// `ignore-error=true`, the build fails if BuildKit refuses the cache's settings (0.34: a malformed token, a folder that can't be created,
+// an azblob container that doesn't respond). So the image is built first. Separate builds write its caches, and their failures are reported
+// in one notice.
+// The default of `cache-from`: the Actions cache, if there is one and the builder can read it. In `cache-to`, if a later run can.
+const automatic = 'auto';
 /**
  * Plans which build writes each cache. An inline cache is part of the image. With `ignore-error=false`, the build fails if the cache can't
  * be written. All other caches never fail the build.
@@ -34196,18 +33944,18 @@ function notWritten(cache, why) {
     const hint = /failed to reserve cache|write denied/.test(why)
         ? ' (for jobs of low-trust events, such as pull_request_target, the Actions cache is read-only)'
         : '';
-    return `${describeCache(cache)} was not written: ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why.replace(/\.$/, ''), 500)}${hint}.`;
+    return `${describeCache(cache)} was not written: ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
 /** Returns a cache for the log: its type and location, without fields that may be secret. */
 function describeCache(cache) {
     const fields = fieldsOf(cache);
     const [only, ...more] = fields;
     if (only?.value === undefined && more.length === 0)
-        return `type=registry,ref=${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(cache.trim())}`;
+        return `type=registry,ref=${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(cache.trim())}`;
     const shown = ['type', 'ref', 'dest', 'src', 'scope', 'bucket', 'name', 'mode'];
     return shown
         .flatMap((name) => fields.filter(({ key, value = '' }) => key === name && value !== '').slice(0, 1))
-        .map(({ key, value = '' }) => `${key}=${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(value)}`)
+        .map(({ key, value = '' }) => `${key}=${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(value)}`)
         .join(',');
 }
 /** Returns whether a cache is part of its image. */
@@ -34218,6 +33966,27 @@ function isInline(cache) {
 function isRequired(cache) {
     // The false values of Go's strconv.ParseBool. BuildKit ignores all others.
     return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
+}
+/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+function isGhaCache(cache) {
+    const text = cache.trim();
+    return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
+}
+/** Returns whether the caches are the default. */
+function isOnlyAutomatic(caches) {
+    return caches.every((cache) => cache.trim() === automatic);
+}
+/** Returns the caches as buildx reads them. */
+function cachesRead(caches) {
+    return caches.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache));
+}
+/** Returns the caches without the Actions cache service, and whether the inputs name that service. */
+function withoutGhaCache(caches) {
+    const left = caches.filter(isGhaCache);
+    return {
+        caches: caches.filter((cache) => !left.includes(cache)),
+        asked: left.some((cache) => cache.trim() !== automatic),
+    };
 }
 /** Returns whether the job may read the Actions cache. */
 function mayReadCache({ isThere, mode }) {
@@ -34257,7 +34026,11 @@ function ownScopes(cacheFrom) {
 }
 /** Returns the `cache-to` line of a folder with the layers of all stages. */
 function folderCache(directory) {
-    return `type=local,mode=max,"dest=${directory.replaceAll('"', '""')}"`;
+    return `type=local,mode=max,${quoted(`dest=${directory}`)}`;
+}
+/** Returns a field of a line of CSV. */
+function quoted(text) {
+    return `"${text.replaceAll('"', '""')}"`;
 }
 // One line of CSV, as buildx reads it (util/buildflags/cache.go).
 function fieldsOf(cache) {
@@ -34271,159 +34044,8 @@ function fieldsOf(cache) {
 function valueOf(cache, key) {
     return fieldsOf(cache).find((field) => field.key === key)?.value;
 }
-
-
-/***/ }),
-
-/***/ 2299:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  B6: () => (/* binding */ describeSource),
-  ie: () => (/* binding */ planExport),
-  HG: () => (/* binding */ withoutCacheFrom)
-});
-
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var base_json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
-
-
-// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
-// payload-examples. Payloads are checked member by member: other forges and local runners send less.
-/** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
-const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
-/** Returns what the workflow runs for, or why that is unknown. Never throws. */
-function workflowEvent(facts) {
-    const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
-    if (facts.name === '')
-        return none('there is no workflow event here');
-    if (facts.name === 'delete')
-        return none('the event is the deletion of a branch or tag');
-    if (facts.name === 'push' && payload['deleted'] === true)
-        return none('the push deleted its branch or tag');
-    if (facts.name.startsWith('pull_request') || (0,base_json/* isObject */.Gv)(payload['pull_request']))
-        return pullRequest(facts, payload);
-    const issue = member(payload, 'issue');
-    if ((0,base_json/* isObject */.Gv)(issue['pull_request'])) {
-        return none(`the event ${(0,base_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
-    }
-    if (facts.name === 'merge_group')
-        return mergeGroup(facts, payload);
-    if (facts.name === 'workflow_run')
-        return triggeringRun(payload);
-    const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
-    return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
-}
-/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
-function branchOf(event) {
-    if (event.kind === 'branch')
-        return event.name;
-    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
-}
-function pullRequest(facts, payload) {
-    const request = member(payload, 'pull_request');
-    const head = member(request, 'head');
-    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
-    const number = [request['number'], payload['number'], fromRef].find(isNumber);
-    const sha = firstCommit(head['sha']);
-    if (number === undefined)
-        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
-    if (sha === undefined)
-        return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
-    const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
-    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-}
-function mergeGroup(facts, payload) {
-    const group = member(payload, 'merge_group');
-    return ofRef((0,base_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
-}
-/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
-function triggeringRun(payload) {
-    const run = member(payload, 'workflow_run');
-    const trigger = (0,base_json/* stringOr */.JI)(run['event'], '');
-    const branch = (0,base_json/* stringOr */.JI)(run['head_branch'], '');
-    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
-    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
-    if (sha === undefined)
-        return none('the payload of workflow_run has no commit of the run that triggered it');
-    if (trigger === 'issue_comment')
-        return none('the run that triggered this one was for a comment, which names no commit');
-    if (trigger === 'release')
-        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
-    const requests = trigger.startsWith('pull_request') ? (0,base_json/* objectsOf */.iZ)(run['pull_requests']) : [];
-    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
-    const number = request?.['number'];
-    if (isNumber(number))
-        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
-    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
-    const isOurs = home !== undefined && head === home;
-    const isDefault = isDefaultBranch(trigger, payload);
-    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
-}
-function ofRef(ref, sha, isDefault) {
-    if (sha === undefined)
-        return none('the event names no commit');
-    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
-    if (kind === 'tags')
-        return { kind: 'tag', name, sha };
-    if (kind === 'heads') {
-        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
-        return queued === undefined
-            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
-            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
-    }
-    if (kind !== 'pull')
-        return { kind: 'commit', sha };
-    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
-    return isNumber(number)
-        ? { kind: 'pull-request', number, sha }
-        : none(`${(0,base_text/* quoteForeign */.xS)(ref)} is a merge commit, not the head of the pull request`);
-}
-function refOf(facts, payload) {
-    const given = facts.ref || (0,base_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
-    const released = (0,base_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
-    if (given === '')
-        return released === '' ? '' : `refs/tags/${released}`;
-    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
-    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
-}
-function isDefaultBranch(eventName, payload) {
-    const known = member(payload, 'repository')['default_branch'];
-    if (!branchEvents.some((name) => name === eventName))
-        return () => false;
-    // A schedule runs on the default branch only.
-    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
-}
-function firstCommit(...candidates) {
-    return candidates
-        .map((candidate) => (0,base_json/* stringOr */.JI)(candidate, '').toLowerCase())
-        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
-}
-function isNumber(value) {
-    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
-}
-function member(value, name) {
-    const found = value[name];
-    return (0,base_json/* isObject */.Gv)(found) ? found : {};
-}
-function none(reason) {
-    return { kind: 'none', reason };
-}
-
-;// CONCATENATED MODULE: ./build/export-image/plan/auto-cache.js
-
-
-
 // A cache belongs to the ref of its run. A run reads the caches of its own ref, of the default branch, and of a pull request's base branch.
 // Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0030.
-const automatic = 'auto';
 const written = 'type=gha,mode=max';
 // Events of a branch that may write its cache. Others, such as issue_comment, get a read-only token, or build another commit.
 const writers = [
@@ -34438,9 +34060,9 @@ function resolveCacheTo(caches, facts, remarks) {
     const others = caches.filter((cache) => cache.trim() !== automatic);
     if (others.length === caches.length)
         return caches;
-    const { readers, why } = readersOf(facts);
-    remarks.push(`cache-to: auto writes ${readers === undefined ? `nothing: ${why}` : `${written}, for ${readers}`}.`);
-    return readers === undefined ? others : [...others, written];
+    const found = readersOf(facts);
+    remarks.push(`cache-to: auto writes ${'why' in found ? `nothing: ${found.why}` : `${written}, for ${found.readers}`}.`);
+    return 'why' in found ? others : [...others, written];
 }
 function readersOf({ event, service, requireCache }) {
     const { isThere, mode } = service;
@@ -34450,7 +34072,7 @@ function readersOf({ event, service, requireCache }) {
         return { why: 'there is no Actions cache service here' };
     if (mode === 'read' || mode === 'none')
         return { why: `this job's \`cache-mode\` is \`${mode}\`` };
-    return readersOfRef(event, workflowEvent(event));
+    return readersOfRef(event, (0,_shared_image_workflow_event_js__WEBPACK_IMPORTED_MODULE_2__/* .workflowEvent */ .k)(event));
 }
 function readersOfRef({ name, ref, payload }, event) {
     if (name === 'merge_group' || /^refs\/(?:heads\/)?gh-readonly-queue\//.test(ref)) {
@@ -34470,14 +34092,29 @@ function readersOfRef({ name, ref, payload }, event) {
     if (name === 'workflow_run' ? isDefault : writers.includes(name)) {
         return { readers: isDefault ? 'all later runs' : 'the next runs of this branch and of pull requests into it' };
     }
-    return { why: `a run for ${(0,base_text/* quoteForeign */.xS)(name)} may not write the cache of its branch, or builds another commit` };
+    return { why: `a run for ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(name)} may not write the cache of its branch, or builds another commit` };
 }
 function isClosed(payload) {
-    return (0,base_json/* isObject */.Gv)(payload) && payload['action'] === 'closed';
+    return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(payload) && payload['action'] === 'closed';
 }
 
-// EXTERNAL MODULE: ./build/export-image/plan/attestations.js
-var plan_attestations = __nccwpck_require__(5160);
+
+/***/ }),
+
+/***/ 9628:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  B6: () => (/* binding */ describeSource),
+  zW: () => (/* binding */ isPushedByItsBuild),
+  ie: () => (/* binding */ planExport),
+  HG: () => (/* binding */ withoutCacheFrom)
+});
+
+// EXTERNAL MODULE: ./build/export-image/plan/push-plan.js
+var push_plan = __nccwpck_require__(2607);
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var plan_bake = __nccwpck_require__(2402);
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
@@ -34486,11 +34123,13 @@ var build_arguments = __nccwpck_require__(522);
 var cache = __nccwpck_require__(337);
 // EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
 var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
 
 
 // The meaning of `auto` (docs/decisions/0029-what-others-meet-is-gzip.md).
-const compression_automatic = { built: 'gzip', saved: 'zstd' };
+const automatic = { built: 'gzip', saved: 'zstd' };
 const automaticLevel = '1';
 // The lowest and highest levels that both BuildKit and Node accept.
 const levels = {
@@ -34506,7 +34145,7 @@ function chooseCompression(compression, level) {
     const format = compression.trim();
     if (format === 'auto') {
         const ofFormat = (each) => ({ format: each, level: chooseLevel(each, level ?? automaticLevel) });
-        return { built: ofFormat(compression_automatic.built), saved: ofFormat(compression_automatic.saved) };
+        return { built: ofFormat(automatic.built), saved: ofFormat(automatic.saved) };
     }
     if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
         throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the fastest one in most cases.');
@@ -34525,29 +34164,8 @@ function chooseLevel(format, text) {
             : `a whole number from ${String(range[0])} to ${String(range[1])} for ${format}.`), 'Remove it to use the default level.');
 }
 
-;// CONCATENATED MODULE: ./build/export-image/plan/default-context.js
-
-const placeholder = /\{\{\s*defaultContext\s*\}\}/g;
-/**
- * Replaces `{{defaultContext}}` in `context` and `build-contexts` with this run's commit, as docker/build-push-action does
- * (docker/actions-toolkit, gitContext). For a pull request, it is the merge ref.
- * @param repositoryUrl web address of the repository; empty outside of a workflow
- * @throws HandoverError `invalid-input` outside of a workflow
- */
-function withDefaultContext(build, { ref, sha }, repositoryUrl) {
-    const render = (text) => text.replace(placeholder, () => {
-        if (repositoryUrl === '')
-            throw noRepository();
-        return `${repositoryUrl}.git#${ref.startsWith('refs/pull/') || sha === '' ? ref : sha}`;
-    });
-    return { ...build, context: render(build.context), buildContexts: build.buildContexts.map(render) };
-}
-function noRepository() {
-    return (0,errors/* invalidInput */.aY)('The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).', 'Set `context` to a path or to the URL of a repository.');
-}
-
-// EXTERNAL MODULE: ./build/export-image/plan/push-plan.js
-var push_plan = __nccwpck_require__(2607);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var base_json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/tags.js
@@ -34720,10 +34338,9 @@ var image_digest = __nccwpck_require__(3968);
 var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
+// EXTERNAL MODULE: ./build/shared/image/workflow-event.js
+var workflow_event = __nccwpck_require__(5060);
 ;// CONCATENATED MODULE: ./build/export-image/plan/plan.js
-
-
-
 
 
 
@@ -34741,24 +34358,19 @@ var host = __nccwpck_require__(8118);
 const defaultReference = 'charon:local';
 /** @throws HandoverError `invalid-input` */
 function planExport(inputs, facts) {
-    const remarks = [];
-    const notices = [];
-    const warnings = [];
-    const event = workflowEvent(facts.event);
+    const messages = { remarks: [], notices: [], warnings: [] };
+    const { notices } = messages;
+    const event = (0,workflow_event/* workflowEvent */.k)(facts.event);
     const taken = inputs.sourceImage === undefined ? undefined : parseEngineImage(inputs.sourceImage);
-    const source = withBranchLabel(chooseSource(inputs, facts, taken, { remarks, notices, warnings }), inputs.branchLabel, event, notices);
-    const given = inputs.image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(inputs.image);
-    const what = source.kind === 'tarball' || source.kind === 'layout'
-        ? { kind: 'tarball', source, reference: given }
-        : source.kind === 'bake'
-            ? { kind: 'bake', source, reference: undefined }
-            : { kind: 'image', source, reference: given ?? ownReference(source, inputs.sourceImage, taken) };
+    const chosen = chooseSource(inputs, facts, taken, messages);
+    const source = withBranchLabel(chosen, inputs.branchLabel, event, notices);
+    const what = identify(source, inputs, taken);
     const { reference } = what;
     const tags = chooseTags(inputs, { event, metadata: facts.metadata }, notices);
     const platform = choosePlatform(inputs, facts.runner);
     const engine = chooseEngine(inputs.engine, source);
-    const attestations = (0,plan_attestations/* planAttestations */.R)(inputs.push, facts);
-    const push = (0,push_plan/* planPush */.M)(inputs.push, tags, source.kind, platform, attestations);
+    const attestations = (0,push_plan/* planAttestations */.Re)(inputs.push, facts);
+    const push = (0,push_plan/* planPush */.MG)(inputs.push, tags, source.kind, platform, attestations);
     if (source.kind !== 'build' && attestations.areWanted)
         notices.push('`provenance` and `sbom` have no effect: only a build of a Dockerfile gets attestations here.');
     if (push !== undefined)
@@ -34779,19 +34391,25 @@ function planExport(inputs, facts) {
         retentionDays: chooseRetention(inputs.retentionDays, facts, notices),
         engine,
         jobKey: inputs.jobKey ?? '',
-        remarks,
-        notices,
-        warnings,
+        push,
+        ...messages,
     };
     if (what.kind === 'tarball')
-        return { ...plan, ...what, push: undefined };
+        return { ...plan, ...what };
     const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
     const layout = { ...plan, requireCache: inputs.requireCache, compression };
     if (what.kind === 'bake')
-        return { ...layout, ...what, push: undefined };
+        return { ...layout, ...what };
     // Only a push has them by default: the artifact is then what it was before.
     const isAttested = source.kind === 'build' && (push !== undefined || attestations.areWanted);
-    return { ...layout, ...what, further, push, attestations: isAttested ? attestations : plan_attestations/* noAttestations */.z };
+    return { ...layout, ...what, further, attestations: isAttested ? attestations : push_plan/* noAttestations */.zR };
+}
+/** Returns whether the image's own build pushes it: it is one image, and nothing has to be checked first. */
+function isPushedByItsBuild(plan) {
+    const { source, push, requireCache } = plan;
+    // An SBOM takes a scan of the image, whose failure would fail the build.
+    const isScanned = plan.kind === 'image' && plan.attestations.sbom !== 'false';
+    return source.kind === 'build' && push?.listedPlatforms.length === 0 && !isScanned && !requireCache;
 }
 /** Returns the same build without the caches that it reads. */
 function withoutCacheFrom(plan) {
@@ -34800,10 +34418,7 @@ function withoutCacheFrom(plan) {
     const { source } = plan;
     if (source.kind !== 'build')
         return plan;
-    return {
-        ...plan,
-        source: { ...source, build: { ...source.build, cacheFrom: [] } },
-    };
+    return { ...plan, source: { ...source, build: { ...source.build, cacheFrom: [] } } };
 }
 // The name has a tag, because the engine could read it as the beginning of an ID otherwise.
 function parseEngineImage(text) {
@@ -34816,39 +34431,42 @@ function parseEngineImage(text) {
 }
 function chooseSource(inputs, facts, taken, messages) {
     const { sourceImage, sourceTarball, sourceLayout } = inputs;
-    const build = withDefaultContext(inputs.build, facts.event, facts.repositoryUrl);
+    const build = (0,build_arguments/* withDefaultContext */.h8)(inputs.build, facts.event, facts.repositoryUrl);
     const bake = (0,plan_bake/* planBake */.Tm)(inputs);
     if (bake !== undefined)
         return bake;
-    const given = [
-        ...(sourceImage === undefined ? [] : ['source-image']),
-        ...(sourceTarball === undefined ? [] : ['source-tarball']),
-        ...(sourceLayout === undefined ? [] : ['source-layout']),
-        ...(build.file === undefined ? [] : ['file']),
-        ...(build.target === undefined ? [] : ['target']),
-    ];
-    const sources = given.filter((name) => name.startsWith('source-')).length;
-    if (sources > 1 || (sources === 1 && given.length > 1))
-        throw twoSources(given);
+    const named = {
+        ...{ 'source-image': sourceImage, 'source-tarball': sourceTarball, 'source-layout': sourceLayout },
+        ...{ file: build.file, target: build.target },
+    };
+    const given = Object.entries(named).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+    if (given.length > 1 && given[0]?.startsWith('source-') === true) {
+        throw (0,errors/* invalidInput */.aY)(`The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball`, `source-layout` or the inputs of a build (`file`, `target`).');
+    }
     if (taken !== undefined)
         return { kind: 'engine', image: taken.image };
-    const [made] = given;
-    if (made !== undefined && sources === 1 && inputs.compression.trim() !== 'auto')
-        throw compressedAlready(made, inputs.compression);
     if (sourceTarball !== undefined)
-        return { kind: 'tarball', path: requirePath('source-tarball', sourceTarball) };
+        return givenSource('tarball', sourceTarball, inputs.compression);
     if (sourceLayout !== undefined)
-        return { kind: 'layout', path: requirePath('source-layout', sourceLayout) };
+        return givenSource('layout', sourceLayout, inputs.compression);
     (0,build_arguments/* requireBuildLines */.Nz)(build);
     const secrets = (0,build_arguments/* parseSecrets */.dC)(build, messages.warnings);
     return { kind: 'build', build: { ...build, ...chooseCaches(inputs, facts, messages) }, secrets };
 }
+function givenSource(kind, path, compression) {
+    if (compression.trim() !== 'auto') {
+        throw (0,errors/* invalidInput */.aY)(`A \`source-${kind}\` is handed over unchanged, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Remove `compression`, or set `source-image`.');
+    }
+    if (path.trim() !== '')
+        return { kind, path: path.trim() };
+    throw (0,errors/* invalidInput */.aY)(`The input \`source-${kind}\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a path.`, 'Check the expression it comes from, or remove the line to build the image here.');
+}
 function chooseCaches({ build, requireCache }, facts, { remarks, notices }) {
     const service = { isThere: facts.hasCacheService, mode: facts.cacheMode ?? '' };
-    const cacheTo = resolveCacheTo(build.cacheTo, { event: facts.event, service, requireCache }, remarks);
+    const cacheTo = (0,cache/* resolveCacheTo */.wW)(build.cacheTo, { event: facts.event, service, requireCache }, remarks);
     if ((0,cache/* mayReadCache */.Wo)(service))
         return { cacheFrom: build.cacheFrom, cacheTo };
-    const { caches, asked } = (0,build_arguments/* withoutGhaCache */.$Y)(build.cacheFrom);
+    const { caches, asked } = (0,cache/* withoutGhaCache */.$Y)(build.cacheFrom);
     const why = service.isThere
         ? `This job's \`cache-mode\` is \`${service.mode}\``
         : 'There is no Actions cache service here';
@@ -34863,23 +34481,30 @@ function chooseCaches({ build, requireCache }, facts, { remarks, notices }) {
 function withBranchLabel(source, name, event, notices) {
     if (name === undefined)
         return source;
-    if (source.kind !== 'build' || !/^[^\s=]+$/.test(name))
-        throw noLabel(name, source);
+    if (source.kind !== 'build' || !/^[^\s=]+$/.test(name)) {
+        const why = source.kind === 'build'
+            ? 'the name of a label has no "=" and no white space'
+            : 'only a build can add a label, and the image has another source';
+        throw (0,errors/* invalidInput */.aY)(`The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.');
+    }
     const { labels } = source.build;
     if (labels.some((label) => label.startsWith(`${name}=`)))
         return source;
-    const branch = branchOf(event);
+    const branch = (0,workflow_event/* branchOf */.W)(event);
     if (branch === undefined) {
         notices.push(`The label ${name} is omitted: this run has no branch.`);
         return source;
     }
     return { ...source, build: { ...source.build, labels: [...labels, `${name}=${branch}`] } };
 }
-function noLabel(name, source) {
-    const why = source.kind === 'build'
-        ? 'the name of a label has no "=" and no white space'
-        : 'only a build can add a label, and the image has another source';
-    return (0,errors/* invalidInput */.aY)(`The input \`branch-label\` is "${(0,base_text/* quoteForeign */.xS)(name)}": ${why}.`, 'Set it to a name such as io.charon.feature.branch, or remove the line. Label other images in their builds.');
+/** Returns the kind of the plan, and the image's reference in later jobs. */
+function identify(source, { image, sourceImage }, taken) {
+    const reference = image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(image);
+    if (source.kind === 'bake')
+        return { kind: 'bake', source, reference };
+    if (source.kind === 'build' || source.kind === 'engine')
+        return { kind: 'image', source, reference: reference ?? ownReference(source, sourceImage, taken) };
+    return { kind: 'tarball', source, reference };
 }
 /** Returns the reference if `image` is not set. */
 function ownReference(source, sourceImage, taken) {
@@ -34928,28 +34553,15 @@ function chooseRetention(days, facts, notices) {
     notices.push(`This repository keeps artifacts for ${String(maxRetentionDays)} days at most, not ${String(days)}.`);
     return maxRetentionDays;
 }
-function requirePath(input, path) {
-    if (path.trim() !== '')
-        return path.trim();
-    throw (0,errors/* invalidInput */.aY)(`The input \`${input}\` is "${(0,base_text/* quoteForeign */.xS)(path)}"; expected a path.`, 'Check the expression it comes from, or remove the line to build the image here.');
-}
-function compressedAlready(input, compression) {
-    return (0,errors/* invalidInput */.aY)(`A \`${input}\` is handed over unchanged, but \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}".`, 'Remove `compression`, or set `source-image`.');
-}
-function twoSources(given) {
-    return (0,errors/* invalidInput */.aY)(`The image has more than one source: ${given.join(', ')} are set.`, 'Set one of `source-image`, `source-tarball`, `source-layout` or the inputs of a build (`file`, `target`).');
-}
 /** Returns a description of the source for the log. */
 function describeSource(source) {
     if (source.kind === 'build')
         return `a build of ${source.build.context}`;
     if (source.kind === 'bake')
         return `the targets ${source.targets.join(', ')} of a bake file`;
-    if (source.kind === 'tarball')
-        return `the tarball ${source.path}`;
-    if (source.kind === 'layout')
-        return `the OCI layout ${source.path}`;
-    return `the image ${source.image} in this engine`;
+    if (source.kind === 'engine')
+        return `the image ${source.image} in this engine`;
+    return `the ${source.kind === 'layout' ? 'OCI layout' : 'tarball'} ${source.path}`;
 }
 
 
@@ -34959,12 +34571,15 @@ function describeSource(source) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   M: () => (/* binding */ planPush),
-/* harmony export */   z: () => (/* binding */ isPushedByItsBuild)
+/* harmony export */   MG: () => (/* binding */ planPush),
+/* harmony export */   Re: () => (/* binding */ planAttestations),
+/* harmony export */   zR: () => (/* binding */ noAttestations)
 /* harmony export */ });
 /* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
+/* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
+
 
 
 
@@ -34976,7 +34591,10 @@ function describeSource(source) {
  * @throws HandoverError `invalid-input`
  */
 function planPush(inputs, tags, source, platform, attestations) {
-    const onFailure = chooseOnFailure(inputs.onFailure);
+    const { onFailure } = inputs;
+    if (onFailure !== 'error' && onFailure !== 'warn') {
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`push-failure\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(onFailure)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+    }
     const platforms = inputs.platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .parsePlatform */ .FL);
     if (!inputs.enabled)
         return undefined;
@@ -34991,22 +34609,40 @@ function planPush(inputs, tags, source, platform, attestations) {
         throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed as it is.', 'Remove them, or let this action build the image.');
     }
     const [first, ...rest] = tags;
-    if (first === undefined)
-        throw noTags();
-    return { references: [first, ...rest], listedPlatforms, onFailure };
+    if (first !== undefined)
+        return { references: [first, ...rest], listedPlatforms, onFailure };
+    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
 }
-/** Whether the image's own build pushes it: it is one image, and nothing has to be checked first. */
-function isPushedByItsBuild({ push, attestations, requireCache, }) {
-    // An SBOM takes a scan of the image, whose failure would fail the build.
-    return push?.listedPlatforms.length === 0 && attestations.sbom === 'false' && !requireCache;
+/** For a plain image. */
+const noAttestations = { provenance: 'false', sbom: 'false', areWanted: false };
+/** Returns the same attestations as docker/build-push-action with the same inputs (its context.ts, getAttestArgs). */
+function planAttestations({ provenance, sbom = 'false' }, facts) {
+    const areWanted = [provenance ?? 'false', sbom].some((given) => !isFalse(given));
+    return { provenance: provenanceOf(provenance, facts), sbom: isFalse(sbom) ? 'false' : sbom, areWanted };
 }
-function noTags() {
-    return (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
+function provenanceOf(given, facts) {
+    if (given === undefined) {
+        if (facts.noDefaultAttestations)
+            return 'false';
+        // Provenance with `mode=max` contains build arguments and the definition of the build.
+        return withBuilder(isPrivate(facts.event) ? 'mode=min,inline-only=true' : 'mode=max', facts);
+    }
+    if (isFalse(given))
+        return 'false';
+    if (/^true$/i.test(given))
+        return withBuilder('', facts) || 'true';
+    return /(?:^|,)\s*"?builder-id\s*=/.test(given) ? given : withBuilder(given, facts);
 }
-function chooseOnFailure(text) {
-    if (text === 'error' || text === 'warn')
-        return text;
-    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`push-failure\` is "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}"; expected error or warn.`, 'Correct `push-failure` under `with:`.');
+function withBuilder(attributes, { runUrl, producer }) {
+    const builder = runUrl === '' ? '' : `builder-id=${runUrl}/attempts/${String(producer.runAttempt)}`;
+    return [attributes, builder].filter(Boolean).join(',');
+}
+function isFalse(text) {
+    return /^false$/i.test(text);
+}
+function isPrivate({ payload }) {
+    const repository = (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(payload) ? payload['repository'] : undefined;
+    return (0,_shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__/* .isObject */ .Gv)(repository) && repository['private'] === true;
 }
 
 
@@ -35019,8 +34655,8 @@ function chooseOnFailure(text) {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   _B: () => (/* binding */ finishPush),
+  dp: () => (/* binding */ pinned),
   zq: () => (/* binding */ pushFromEngine),
-  BB: () => (/* binding */ pushedByBuild),
   $L: () => (/* binding */ requirePushed)
 });
 
@@ -35190,6 +34826,8 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
     }
 }
 
+// EXTERNAL MODULE: ./build/export-image/tools.js
+var export_image_tools = __nccwpck_require__(9184);
 ;// CONCATENATED MODULE: ./build/export-image/push.js
 var push_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -35246,13 +34884,10 @@ var push_disposeResources = (undefined && undefined.__disposeResources) || (func
 
 
 
-/** Returns the pushed reference, if the build has pushed the image. */
-function pushedByBuild(plan, state) {
-    return plan !== undefined && state?.kind === 'done' ? pinned(plan, state.digest) : undefined;
-}
-// By digest, because a tag can move.
-function pinned(plan, digest) {
-    return { repository: plan.references[0].repository, digest };
+
+/** Returns the pushed image by its digest in the registry, because a tag can move. */
+function pinned({ references: [{ repository }] }, digest) {
+    return { repository, digest };
 }
 /**
  * Pushes an image that is not pushed yet. It runs after the upload, so that a registry's failure never costs the artifact. The failure is
@@ -35262,10 +34897,9 @@ function pinned(plan, digest) {
 async function finishPush(plan, state, tools) {
     if (plan === undefined || state === undefined)
         return { kind: 'none' };
-    const { log, timeline } = tools;
+    const { log } = tools;
     try {
-        const digest = state.kind === 'done' ? state.digest : await log.chapter('Push', () => timeline.measure('Push', state.push));
-        const reference = pinned(plan, digest);
+        const reference = typeof state === 'function' ? await (0,export_image_tools/* chapter */.A)(tools, 'Push', state) : state;
         log.info(`Pushed ${plan.references.map(image_reference/* formatReference */.FH).join(', ')}: ${(0,image_reference/* formatReference */.FH)(reference)}`);
         return { kind: 'pushed', reference };
     }
@@ -35300,7 +34934,7 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
         const digest = await pushAs(first);
         for (const reference of others)
             await pushAs(reference);
-        return digest;
+        return pinned(plan, digest);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -35377,6 +35011,20 @@ function pushRow(push) {
         return undefined;
     const outcome = push.kind === 'pushed' ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(push.reference)) : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `❌ ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .prose */ .CS)(push.error.message)}`;
     return [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Pushed`, outcome];
+}
+
+
+/***/ }),
+
+/***/ 9184:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A: () => (/* binding */ chapter)
+/* harmony export */ });
+/** Runs one chapter of the log, and measures it. */
+function chapter({ log, timeline }, title, work, span = title) {
+    return log.chapter(title, () => timeline.measure(span, work));
 }
 
 
@@ -42308,6 +41956,144 @@ function parsePinnedReference(text) {
     if (digest !== undefined)
         return { repository, digest };
     throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" has no digest: the image of a tag can change between two jobs.`, 'Give a reference by digest, such as ${{ needs.build.outputs.pushed-reference }}.');
+}
+
+
+/***/ }),
+
+/***/ 5060:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   W: () => (/* binding */ branchOf),
+/* harmony export */   k: () => (/* binding */ workflowEvent)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
+
+
+// Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
+// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+/** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
+const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
+/** Returns what the workflow runs for, or why that is unknown. Never throws. */
+function workflowEvent(facts) {
+    const payload = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(facts.payload) ? facts.payload : {};
+    if (facts.name === '')
+        return none('there is no workflow event here');
+    if (facts.name === 'delete')
+        return none('the event is the deletion of a branch or tag');
+    if (facts.name === 'push' && payload['deleted'] === true)
+        return none('the push deleted its branch or tag');
+    if (facts.name.startsWith('pull_request') || (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(payload['pull_request']))
+        return pullRequest(facts, payload);
+    const issue = member(payload, 'issue');
+    if ((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(issue['pull_request'])) {
+        return none(`the event ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(facts.name)} names a pull request, but not its commit`);
+    }
+    if (facts.name === 'merge_group')
+        return mergeGroup(facts, payload);
+    if (facts.name === 'workflow_run')
+        return triggeringRun(payload);
+    const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+    return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
+}
+/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+function branchOf(event) {
+    if (event.kind === 'branch')
+        return event.name;
+    return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
+}
+function pullRequest(facts, payload) {
+    const request = member(payload, 'pull_request');
+    const head = member(request, 'head');
+    const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
+    const number = [request['number'], payload['number'], fromRef].find(isNumber);
+    const sha = firstCommit(head['sha']);
+    if (number === undefined)
+        return none(`the payload of ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(facts.name)} has no pull request number`);
+    // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
+    if (sha === undefined)
+        return none(`the payload of ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(facts.name)} has no pull_request.head.sha`);
+    const branch = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(head['ref'], '') || facts.headRef;
+    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+}
+function mergeGroup(facts, payload) {
+    const group = member(payload, 'merge_group');
+    return ofRef((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
+}
+/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+function triggeringRun(payload) {
+    const run = member(payload, 'workflow_run');
+    const trigger = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(run['event'], '');
+    const branch = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(run['head_branch'], '');
+    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
+    if (sha === undefined)
+        return none('the payload of workflow_run has no commit of the run that triggered it');
+    if (trigger === 'issue_comment')
+        return none('the run that triggered this one was for a comment, which names no commit');
+    if (trigger === 'release')
+        return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
+    const requests = trigger.startsWith('pull_request') ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(run['pull_requests']) : [];
+    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+    const number = request?.['number'];
+    if (isNumber(number))
+        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
+    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+    const isOurs = home !== undefined && head === home;
+    const isDefault = isDefaultBranch(trigger, payload);
+    return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
+}
+function ofRef(ref, sha, isDefault) {
+    if (sha === undefined)
+        return none('the event names no commit');
+    const [, kind = '', name = ''] = /^refs\/(heads|tags|pull)\/(.+)$/s.exec(ref) ?? [];
+    if (kind === 'tags')
+        return { kind: 'tag', name, sha };
+    if (kind === 'heads') {
+        const queued = /^gh-readonly-queue\/.*\/pr-(\d{1,15})-[0-9a-f]+$/.exec(name)?.[1];
+        return queued === undefined
+            ? { kind: 'branch', name, sha, isDefault: isDefault(name) }
+            : { kind: 'merge-queue', number: Number(queued), sha, branch: name };
+    }
+    if (kind !== 'pull')
+        return { kind: 'commit', sha };
+    const number = Number(/^(\d+)\/head$/.exec(name)?.[1]);
+    return isNumber(number)
+        ? { kind: 'pull-request', number, sha }
+        : none(`${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(ref)} is a merge commit, not the head of the pull request`);
+}
+function refOf(facts, payload) {
+    const given = facts.ref || (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(payload['ref'], '') || facts.refName;
+    const released = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(member(payload, 'release')['tag_name'], '');
+    if (given === '')
+        return released === '' ? '' : `refs/tags/${released}`;
+    const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
+    return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
+}
+function isDefaultBranch(eventName, payload) {
+    const known = member(payload, 'repository')['default_branch'];
+    if (!branchEvents.some((name) => name === eventName))
+        return () => false;
+    // A schedule runs on the default branch only.
+    return (branch) => branch === known || (known === undefined && eventName === 'schedule');
+}
+function firstCommit(...candidates) {
+    return candidates
+        .map((candidate) => (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(candidate, '').toLowerCase())
+        .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
+}
+function isNumber(value) {
+    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
+}
+function member(value, name) {
+    const found = value[name];
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) ? found : {};
+}
+function none(reason) {
+    return { kind: 'none', reason };
 }
 
 

@@ -4,7 +4,7 @@ import { type Attestations, noAttestations } from './push-plan.ts';
 import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
-import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
+import type { LayerCompression } from '../../shared/image/manifest.ts';
 import type { EventFacts } from '../../shared/image/workflow-event.ts';
 
 /** A secret that buildx reads from a file or from a variable of the step. */

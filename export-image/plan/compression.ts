@@ -1,7 +1,6 @@
 import { invalidInput } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';
-import type { LayerFormat } from '../../shared/image/manifest.ts';
-import type { LayerCompression } from '../../shared/layout/compress-layer.ts';
+import type { LayerCompression, LayerFormat } from '../../shared/image/manifest.ts';
 
 /** The compression of layers that are not compressed yet. */
 export interface NewLayers {

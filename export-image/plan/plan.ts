@@ -371,8 +371,8 @@ function chooseEngine(text: string, source: ExportSource): EngineName {
   if (engine === 'docker' || source.kind !== 'build') return engine;
   throw new HandoverError(
     'builder-unsupported',
-    "`engine: podman` can't build an image, because buildx needs Docker.",
-    'Build with podman or buildah in an earlier step, and set `source-image` to that image.',
+    `\`engine: ${engine}\` can't build an image, because buildx needs Docker.`,
+    `Build with ${engine} or buildah in an earlier step, and set \`source-image\` to that image.`,
   );
 }
 

@@ -16,16 +16,16 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import { openFile } from '../../shared/bytes/files.ts';
 import type { BuildCommand, BuildOutcome } from '../../shared/docker/buildx.ts';
 import { engineTags } from '../../shared/docker/engine-tags.ts';
-import { type Digest, isDigest } from '../../shared/image/digest.ts';
+import { isDigest } from '../../shared/image/digest.ts';
 import { formatPlatform, type Platform } from '../../shared/image/platform.ts';
 import { formatReference, type PinnedReference } from '../../shared/image/reference.ts';
-import type { ReplacedLayer } from '../../shared/layout/read-layout.ts';
+import type { ReplacedLayers } from '../../shared/layout/read-layout.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
 /** A finished build. Its image can be read from the OCI layout. */
 interface Built extends Omit<FilledLayout, 'images' | 'attestations'> {
   /** Layers that were compressed during a save. */
-  readonly replaced?: ReadonlyMap<Digest, ReplacedLayer>;
+  readonly replaced?: ReplacedLayers;
 }
 
 /**
@@ -42,7 +42,7 @@ export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Prom
   requirePlainImage(plan);
   const { build, problems } = withoutRemoteCaches(source.build, tools);
   const idFile = join(tempDir, 'image-id');
-  const held = kept.use(new AsyncDisposableStack());
+  await using held = new AsyncDisposableStack();
   const names = held.use(await engineTags(tools));
   const name = `${names.repository}:built`;
   names.add(name);
@@ -51,9 +51,10 @@ export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Prom
   const id = (await readFile(idFile, 'utf8')).trim();
   const replaced = await writeOciLayout(engine.save(id), tools.layout, plan.compression.saved);
   const caches = cacheWriting(tools, [], [...problems, ...missed(unreadCaches, build, log)]);
+  const tag = kept.use(held.move());
   if (push !== undefined) return { steps, caches, replaced, push: () => pushFromEngine(tools, id, push) };
   // The temporary tag is removed while the last layer is uploaded.
-  const removed = held.disposeAsync();
+  const removed = tag.disposeAsync();
   removed.catch(() => undefined); // rethrown on dispose
   kept.defer(() => removed);
   return { steps, caches, replaced };

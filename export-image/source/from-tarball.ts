@@ -3,6 +3,7 @@ import { newTarball, type OpenedTarball, type UnsealedRecord } from '../upload.t
 import type { TarballPlan } from '../plan/plan.ts';
 import { HandoverError, invalidInput, invalidTarball, messageOf } from '../../shared/base/errors.ts';
 import { fileChunks, fileHead, transientFileChunks } from '../../shared/bytes/files.ts';
+import { contentsOf } from '../../shared/image/manifest.ts';
 import { formatPlatform, samePlatform } from '../../shared/image/platform.ts';
 import type { TarballCompression } from '../../shared/image/record.ts';
 import type { Reference, TaggedReference } from '../../shared/image/reference.ts';
@@ -11,8 +12,8 @@ import type { ArrivingLayer } from '../../shared/tar/tarball-writer.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
 import {
   chooseImage,
-  contentsOf,
   imagesIn,
+  manifestDigestsOf,
   type TarballImage,
   type TarballImages,
 } from '../../shared/tar/tarball-images.ts';
@@ -50,7 +51,7 @@ export async function openSourceTarball(plan: TarballPlan): Promise<OpenedTarbal
     const record = recordOf(compression, chosen, references);
     return { size, chunks: transientFileChunks(path), unsealed: () => Promise.resolve({ record }) };
   }
-  const image = { image: contentsOf(chosen, manifest), references };
+  const image = { image: contentsOf(chosen.configBytes, chosen.config, manifest), references };
   return newTarball(layersOf(path, compression, chosen.layers), { images: [image] });
 }
 
@@ -59,11 +60,11 @@ function recordOf(
   image: TarballImage,
   references: readonly TaggedReference[],
 ): UnsealedRecord {
-  const { config, configDigest, manifestDigests, layers } = image;
+  const { config, configDigest, layers } = image;
   const { platform, diffIds, labels, created } = config;
+  const manifestDigests = manifestDigestsOf(image);
   const facts = {
-    ...{ references, platform, configDigest, manifestDigests, diffIds, labels },
-    ...(created === undefined ? {} : { created }),
+    ...{ references, platform, configDigest, manifestDigests, diffIds, labels, created },
     tarballCompression: compression,
   };
   const blobs = layers.map(({ digest, size }) => ({ digest, size, mediaType: '' }));
@@ -74,7 +75,7 @@ function recordOf(
     ...facts,
     layers: layers.map(({ digest, size, offset }) => ({ digest, size, mediaType: '', offset })),
     configAt: { offset: image.configOffset, size: image.configBytes.length },
-    ...(manifest === undefined ? {} : { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }),
+    manifestAt: manifest && { offset: manifest.offset, size: manifest.bytes.length },
   };
 }
 

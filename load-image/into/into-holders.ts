@@ -137,13 +137,13 @@ const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or
 const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
 
 /** @throws HandoverError `not-enough-space` */
-async function requireSpace({ tarballPath, layoutPath, info, opened }: IntoRequest): Promise<void> {
+async function requireSpace({ holders, tarballPath, layoutPath, info, opened }: IntoRequest): Promise<void> {
   const { size } = opened.content.artifact;
   if (tarballPath !== undefined) await requireDiskSpace(tarballPath, size, 'The tarball', spaceAdvice);
   if (layoutPath !== undefined) await requireDiskSpace(layoutPath, size, 'The OCI layout', layoutAdvice);
   const folder = engineFolder(info);
   if (folder === undefined) return;
-  const advice = 'Free space first: docker system prune -af; df -h.';
+  const advice = `Free space first: ${holders[0]?.engine.program ?? 'docker'} system prune -af; df -h.`;
   const needed = info.imageStore.sizesWhileLoading * size;
   await requireDiskSpace(folder, needed, 'Loading the image into the engine', advice);
 }

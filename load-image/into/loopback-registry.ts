@@ -8,7 +8,7 @@ import type { PullWatch } from '../../shared/docker/engine.ts';
 import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/identity.ts';
 import { type Digest, parseDigest } from '../../shared/image/digest.ts';
 import type { ImageStore } from '../../shared/image/image-store.ts';
-import { formatManifest, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
+import { contentsOf, formatManifest, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
 import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-layer.ts';
 
 // A registry with one image, for the engine that pulls it. It serves the manifest, the config, and one layer after another.
@@ -114,12 +114,13 @@ export interface Offer extends OfferedImage {
  */
 export async function offerImage(ranged: RangedImage, store: ImageStore, watch: LayerWatch): Promise<Offer> {
   const { contents, layers } = ranged;
-  const { configDigest, configBytes } = contents;
+  const { configDigest, configBytes, config } = contents;
   const plain = store.keepsBlobs ? new Map<Digest, PlainLayer>() : await plainLayers(ranged);
   const described = layers.map((layer) => offeredAs(layer, plain));
   // A different manifest with the same config is the same image in the classic store.
+  const descriptor = { digest: configDigest, size: configBytes.length };
   const { manifestDigest, manifestBytes, manifestMediaType } =
-    plain.size === 0 ? contents : formatManifest({ digest: configDigest, size: configBytes.length }, described);
+    plain.size === 0 ? contents : contentsOf(configBytes, config, formatManifest(descriptor, described));
   const blobs = new Map([
     [configDigest, smallBlob(configBytes, mediaTypes.config)],
     [manifestDigest, smallBlob(manifestBytes, manifestMediaType)],

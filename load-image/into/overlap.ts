@@ -6,8 +6,7 @@ import type { LentChunk } from '../../shared/bytes/chunks.ts';
 import { blobName, type Digest } from '../../shared/image/digest.ts';
 import { layerBytes, type LocatedLayer, type RangedImage } from '../../shared/handed-over/identity.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
-import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
-import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
+import { tarballEnd, tarEntry } from '../../shared/tar/tarball-writer.ts';
 import { distinctLayers, loopbackRegistry, type Offer, offerImage } from './loopback-registry.ts';
 import type { HolderTools } from './prove.ts';
 
@@ -87,13 +86,9 @@ async function* completing(
   onBytes: (bytes: number) => void,
 ): AsyncGenerator<LentChunk> {
   for (const layer of layers) {
-    yield tarHeader(blobName(layer.digest), layer.size);
-    yield* layerBytes(layer, read, onBytes);
-    yield Buffer.alloc(tarPadding(layer.size));
+    yield* tarEntry(blobName(layer.digest), layer.size, layerBytes(layer, read, onBytes));
   }
-  const named = smallEntries([{ image: contents, references: [parseTaggedReference(name)] }]);
-  for (const [path, bytes] of named) yield smallEntry(path, bytes);
-  yield endOfArchive;
+  yield* tarballEnd([{ image: contents, references: [parseTaggedReference(name)] }]);
 }
 
 /** Logs and returns the layers that the engine didn't request. */

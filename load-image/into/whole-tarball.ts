@@ -11,10 +11,9 @@ import type { Platform } from '../../shared/image/platform.ts';
 import type { HandoverRecord } from '../../shared/image/record.ts';
 import { parseTaggedReference } from '../../shared/image/reference.ts';
 import { compressionOf, decompress, magicBytes } from '../../shared/tar/compression.ts';
-import { endOfArchive, tarHeader, tarPadding } from '../../shared/tar/header.ts';
 import { imagesIn } from '../../shared/tar/tarball-images.ts';
 import { readTarball, SeenTarball } from '../../shared/tar/tarball-reader.ts';
-import { smallEntries, smallEntry } from '../../shared/tar/tarball-writer.ts';
+import { type NamedImage, tarballEnd, tarEntry } from '../../shared/tar/tarball-writer.ts';
 
 // Rewrites an artifact's whole tarball for the engine. The tarball may come from export-image, or be a Docker archive of any tool and age,
 // or an OCI archive, plain or compressed. The layers are passed on unchanged, and each is compared with the digest in its name. A new index
@@ -104,15 +103,12 @@ async function* rewritten(
   try {
     const seen = new SeenTarball();
     for await (const { name, size, chunks } of readTarball(plain, seen)) {
-      yield tarHeader(name, size);
-      yield* teeLayer === undefined ? chunks : teeLayer(chunks);
-      yield Buffer.alloc(tarPadding(size));
+      yield* tarEntry(name, size, teeLayer === undefined ? chunks : teeLayer(chunks));
     }
-    const resolved = resolveTarball(imagesIn(seen).images, opened, { platform, needsManifest });
+    const resolved = resolveTarball(imagesIn(seen).images, opened, platform, needsManifest);
     const passed = resolved.map((image, at) => ({ ...image, name: `${repository}:${String(at + 1)}` }));
     onImages(passed);
-    for (const [name, bytes] of indexAndManifests(passed)) yield smallEntry(name, bytes);
-    yield endOfArchive;
+    yield* tarballEnd(passed.map(namedImage));
   } catch (error) {
     const isCorrupt = error instanceof HandoverError && error.code === 'tarball-invalid' && opened.record !== undefined;
     if (!isCorrupt) throw error;
@@ -121,14 +117,8 @@ async function* rewritten(
   }
 }
 
-function indexAndManifests(images: readonly PassedImage[]): ReadonlyMap<string, Buffer> {
-  return smallEntries(
-    images.map(({ contents: image, name, layerNames }) => ({
-      image,
-      references: [parseTaggedReference(name)],
-      layerNames,
-    })),
-  );
+function namedImage({ contents: image, name, layerNames }: PassedImage): NamedImage {
+  return { image, references: [parseTaggedReference(name)], layerNames };
 }
 
 function invalid(message: string, cause?: unknown): HandoverError {

@@ -15,7 +15,7 @@ export async function openOnDisk(artifact: Artifact, path: string, downloaded: n
 }
 
 /** Reads a blob that is a file on this machine; `size` and `downloaded` in bytes. */
-export function fileReader(path: string, size: number, downloaded: number): RangedReader {
+function fileReader(path: string, size: number, downloaded: number): RangedReader {
   const stream = (start: number, end: number): AsyncIterable<Buffer> => fileChunks(path, chunkBytes, { start, end });
   return {
     size,

@@ -16,8 +16,8 @@ export interface Artifact {
   readonly name: string;
   /** Bytes of the blob. */
   readonly size: number;
-  readonly digest?: Digest;
-  readonly createdAt?: string;
+  readonly digest?: Digest | undefined;
+  readonly createdAt?: string | undefined;
   /** The run that produced it, unless that is this job's own. */
   readonly run?: RunLink;
 }
@@ -40,18 +40,14 @@ export interface UploadRequest {
 
 export interface ArtifactContent {
   readonly artifact: Artifact;
-  /**
-   * Returns the number of bytes that were downloaded if the whole artifact is on this machine: 0 if it was made here. Returns
-   * undefined if it is elsewhere: then each read downloads.
-   */
+  /** Returns the number of downloaded bytes if the whole artifact is on this machine, 0 if it was made here; else undefined. */
   readonly downloaded: () => number | undefined;
   /** Returns the text of a small file in the artifact; undefined without that file. */
   text(name: string): Promise<string | undefined>;
   /** Names and sizes (bytes, unzipped) of the files. A raw artifact has one, of unknown name. */
   readonly files: readonly { readonly name: string; readonly size: number }[];
   /**
-   * Reads one file in order. The last bytes follow only when the whole artifact's size, CRC and digest have been checked. So a
-   * consumer that reaches the end has the right bytes.
+   * Reads one file in order. The last bytes follow only when the whole artifact's size, CRC and digest have been checked.
    * @throws HandoverError `artifact-corrupt` or `transfer-failed` while iterating
    */
   read(name: string, onBytes: (bytes: number) => void): AsyncIterable<Buffer>;

@@ -28,6 +28,11 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** Returns an object, or an empty one instead of anything else. */
+export function objectOf(value: unknown): JsonObject {
+  return isObject(value) ? value : {};
+}
+
 export function stringOr<T>(value: unknown, otherwise: T): string | T {
   return typeof value === 'string' ? value : otherwise;
 }
@@ -51,8 +56,7 @@ export function isByteCount(value: unknown): value is number {
 
 /** Returns the string members of an object (labels, annotations). Others are ignored. */
 export function stringMapOf(value: unknown): Readonly<Record<string, string>> {
-  if (!isObject(value)) return {};
   return Object.fromEntries(
-    Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+    Object.entries(objectOf(value)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
   );
 }

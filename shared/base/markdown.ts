@@ -35,12 +35,7 @@ export function words(text: string): Markdown {
   const parts = visible(text).split(/([\s"'(),;<>]+)/);
   const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
   // At the beginning, some marks start a list or a line.
-  return made(
-    line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found: readonly string[]) => {
-      const [, blanks = '', mark = '', number = '', point = ''] = found;
-      return `${blanks}${number}${numbered(mark || point)}`;
-    }),
-  );
+  return made(line.replace(/(?<=^\s*)[-+=]|(?<=^\s*\d+)[.)](?=\s|$)/, numbered));
 }
 
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;

@@ -1,3 +1,4 @@
+import { attempt } from './errors.ts';
 import { limits } from './limits.ts';
 import { quoteForeign } from './text.ts';
 
@@ -7,22 +8,20 @@ import { quoteForeign } from './text.ts';
 // to this step and another to the engine. So this reader refuses any document that can be read in two ways. A property test compares
 // it with Go's own reader (__tests__/unit/strict-json.test.ts).
 
-/** The members that Go's structs have, and their types. Unknown members may have any value. */
-export type Shape = 'any' | 'string' | 'integer' | 'boolean' | ObjectShape | ListShape | MapShape;
+/**
+ * The types of Go. A struct has a fixed set of member names; unknown members may have any value. In a map, such as labels, the names are
+ * data and case-sensitive: only its values have a shape.
+ */
+export type Shape =
+  | 'any'
+  | 'string'
+  | 'integer'
+  | 'boolean'
+  | { readonly members: Members }
+  | { readonly items: Shape }
+  | { readonly values: Shape };
 
-/** A Go struct: a fixed set of member names. */
-interface ObjectShape {
-  readonly members: Readonly<Record<string, Shape>>;
-}
-
-interface ListShape {
-  readonly items: Shape;
-}
-
-/** A Go map, such as labels: member names are data and case-sensitive. */
-interface MapShape {
-  readonly values: Shape;
-}
+type Members = Readonly<Record<string, Shape>>;
 
 /** The value, or the reason for a refusal: the end of a sentence whose subject is the document. */
 type StrictJson = { readonly value: unknown } | { readonly why: string };
@@ -31,8 +30,9 @@ type StrictJson = { readonly value: unknown } | { readonly why: string };
 export function readStrictJson(bytes: Uint8Array, shape: Shape): StrictJson {
   try {
     const text = textOf(bytes);
-    requireGrammar(text);
-    return { value: new Reader(text).document(shape) };
+    // Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
+    if (attempt((): unknown => JSON.parse(text), undefined) === undefined) throw new Refusal('is not one JSON value');
+    return { value: new Reader(text).value(shape) };
   } catch (error) {
     if (error instanceof Refusal) return { why: error.message };
     throw error;
@@ -43,22 +43,10 @@ class Refusal extends Error {}
 
 function textOf(bytes: Uint8Array): string {
   if (bytes.length > limits.jsonBytes) throw new Refusal(`has more than ${String(limits.jsonBytes)} bytes`);
-  try {
-    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-    if (text.startsWith('\ufeff')) throw new Refusal('begins with a byte-order mark');
-    return text;
-  } catch (error) {
-    throw error instanceof Refusal ? error : new Refusal('is not UTF-8');
-  }
-}
-
-// Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
-function requireGrammar(text: string): void {
-  try {
-    JSON.parse(text);
-  } catch {
-    throw new Refusal('is not one JSON value');
-  }
+  const text = attempt(() => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes), undefined);
+  if (text === undefined) throw new Refusal('is not UTF-8');
+  if (text.startsWith('\ufeff')) throw new Refusal('begins with a byte-order mark');
+  return text;
 }
 
 /**
@@ -71,13 +59,11 @@ function foldedName(name: string): string {
   return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
 }
 
-type Path = readonly (string | number)[];
-
-const noMembers: ObjectShape['members'] = {};
-const spellings = new WeakMap<ObjectShape['members'], ReadonlyMap<string, string>>();
+const noMembers: Members = {};
+const spellings = new WeakMap<Members, ReadonlyMap<string, string>>();
 
 /** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
-function spellingsOf(members: ObjectShape['members']): ReadonlyMap<string, string> {
+function spellingsOf(members: Members): ReadonlyMap<string, string> {
   const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
   spellings.set(members, found);
   return found;
@@ -95,29 +81,27 @@ class Reader {
     this.#text = text;
   }
 
-  document(shape: Shape): unknown {
-    return this.#value(shape);
-  }
-
-  #inside(step: string | number, shape: Shape): unknown {
+  /** @param fitsNull whether the value may be null here */
+  #inside(step: string | number, shape: Shape, fitsNull: boolean): unknown {
     this.#path.push(step);
-    const value = this.#value(shape);
+    const value = this.value(shape);
+    if (value === null) this.#require(fitsNull, shape);
     this.#path.pop();
     return value;
   }
 
-  #value(shape: Shape): unknown {
-    const path = this.#path;
+  value(shape: Shape): unknown {
     this.#values += 1;
     if (this.#values > limits.jsonValues) throw new Refusal(`has more than ${String(limits.jsonValues)} values`);
-    if (path.length > limits.jsonDepth) throw new Refusal(`is nested deeper than ${String(limits.jsonDepth)} levels`);
+    if (this.#path.length > limits.jsonDepth)
+      throw new Refusal(`is nested deeper than ${String(limits.jsonDepth)} levels`);
     switch (this.#next()) {
       case '{':
         return this.#object(shape);
       case '[':
         return this.#list(shape);
       case '"':
-        requireType(shape === 'any' || shape === 'string', shape, path);
+        this.#require(shape === 'any' || shape === 'string', shape);
         return this.#string();
       default:
         return this.#word(shape);
@@ -125,10 +109,9 @@ class Reader {
   }
 
   #object(shape: Shape): unknown {
-    const path = this.#path;
     const isMap = typeof shape === 'object' && 'values' in shape;
     const known = typeof shape === 'object' && 'members' in shape ? shape.members : noMembers;
-    requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
+    this.#require(shape === 'any' || isMap || known !== noMembers, shape);
     const names = new Map<string, string>();
     const spelled = spellingsOf(known);
     const members = this.#items('}', (): readonly [string, unknown] => {
@@ -136,61 +119,51 @@ class Reader {
       const key = isMap ? name : foldedName(name);
       const twin = names.get(key);
       if (twin !== undefined)
-        throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
+        throw new Refusal(`has ${said(twin)} and ${said(name)} ${this.#place()}, which is one name to an engine`);
       const spelling = spelled.get(key) ?? name;
       if (spelling !== name)
-        throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelling)} to an engine`);
-      if (name === '__proto__') throw new Refusal(`has ${said(name)} ${at(path)}`);
+        throw new Refusal(`has ${said(name)} ${this.#place()}, which is ${said(spelling)} to an engine`);
+      if (name === '__proto__') throw new Refusal(`has ${said(name)} ${this.#place()}`);
       names.set(key, name);
       this.#next();
       this.#at += 1;
       const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
-      const value = this.#inside(name, own);
-      // Go turns null into an empty string.
-      if (value === null && isMap) requireType(own !== 'string', own, [...path, name]);
-      return [name, value];
+      // In a map, Go turns null into an empty string.
+      return [name, this.#inside(name, own, !isMap || own !== 'string')];
     });
     return Object.fromEntries(members);
   }
 
   #list(shape: Shape): unknown {
-    const path = this.#path;
     const isList = typeof shape === 'object' && 'items' in shape;
-    requireType(shape === 'any' || isList, shape, path);
+    this.#require(shape === 'any' || isList, shape);
     const own = isList ? shape.items : 'any';
-    let position = 0;
-    return this.#items(']', () => {
-      const value = this.#inside(position, own);
-      // Go turns null into an empty item.
-      if (value === null) requireType(own === 'any', own, [...path, position]);
-      position += 1;
-      return value;
-    });
+    // Go turns null into an empty item.
+    return this.#items(']', (position) => this.#inside(position, own, own === 'any'));
   }
 
   /** Reads items between two brackets, up to `end`. */
-  #items<T>(end: string, item: () => T): readonly T[] {
+  #items<T>(end: string, item: (position: number) => T): readonly T[] {
     const items: T[] = [];
     this.#at += 1;
     while (this.#next() !== end) {
       if (this.#next() === ',') this.#at += 1;
       this.#next();
-      items.push(item());
+      items.push(item(items.length));
     }
     this.#at += 1;
     return items;
   }
 
   #string(): string {
-    const path = this.#path;
     const start = this.#at;
     do this.#at = this.#text.indexOf('"', this.#at + 1);
     while (this.#isEscaped());
     this.#at += 1;
     const quoted = this.#text.slice(start, this.#at);
     const text = quoted.includes('\\') ? String(JSON.parse(quoted)) : quoted.slice(1, -1);
-    if (text.includes('\0')) throw new Refusal(`has a NUL ${at(path)}`);
-    if (!text.isWellFormed()) throw new Refusal(`has a lone surrogate ${at(path)}`);
+    if (text.includes('\0')) throw new Refusal(`has a NUL ${this.#place()}`);
+    if (!text.isWellFormed()) throw new Refusal(`has a lone surrogate ${this.#place()}`);
     return text;
   }
 
@@ -201,16 +174,18 @@ class Reader {
   }
 
   #word(shape: Shape): unknown {
-    const path = this.#path;
-    const word = this.#pass(/[-+.\w]*/y);
+    const pattern = /[-+.\w]*/y;
+    pattern.lastIndex = this.#at;
+    const [word = ''] = pattern.exec(this.#text) ?? [];
+    this.#at += word.length;
     if (word === 'null') return null;
     if (word === 'true' || word === 'false') {
-      requireType(shape === 'any' || shape === 'boolean', shape, path);
+      this.#require(shape === 'any' || shape === 'boolean', shape);
       return word === 'true';
     }
     // Go refuses 1.0 and 1e3 as integers, and JavaScript rounds numbers beyond 2^53.
     const isExact = /^(?:0|-?[1-9]\d*)$/.test(word) && Number.isSafeInteger(Number(word));
-    requireType(shape === 'any' || (shape === 'integer' && isExact), shape, path);
+    this.#require(shape === 'any' || (shape === 'integer' && isExact), shape);
     return Number(word);
   }
 
@@ -225,16 +200,13 @@ class Reader {
     return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
   }
 
-  #pass(pattern: RegExp): string {
-    pattern.lastIndex = this.#at;
-    const [passed = ''] = pattern.exec(this.#text) ?? [];
-    this.#at += passed.length;
-    return passed;
+  #require(fits: boolean, shape: Shape): void {
+    if (!fits) throw new Refusal(`has something other than ${typeName(shape)} ${this.#place()}`);
   }
-}
 
-function requireType(fits: boolean, shape: Shape, path: Path): void {
-  if (!fits) throw new Refusal(`has something other than ${typeName(shape)} ${at(path)}`);
+  #place(): string {
+    return this.#path.length === 0 ? 'at its top' : `in ${quoteForeign(this.#path.join('.'), 120)}`;
+  }
 }
 
 function typeName(shape: Shape): string {
@@ -244,8 +216,4 @@ function typeName(shape: Shape): string {
 
 function said(name: string): string {
   return `"${quoteForeign(name, 80)}"`;
-}
-
-function at(path: Path): string {
-  return path.length === 0 ? 'at its top' : `in ${quoteForeign(path.join('.'), 120)}`;
 }

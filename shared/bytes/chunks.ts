@@ -90,11 +90,7 @@ export async function* watchedChunks<Chunk extends LentChunk>(
   }
 }
 
-/**
- * Returns the first bytes, and all chunks including them.
- * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
- * @throws errors of the chunks
- */
+/** Returns a head of at least `minBytes`, or of all bytes if they are fewer, and all chunks including it. Throws errors of the chunks. */
 export async function withHead<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
   minBytes: number,

@@ -1,6 +1,6 @@
-import { type FileHandle, readFile, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, readFile, statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { asError, HandoverError } from '../base/errors.ts';
+import { asError, HandoverError, systemCodeOf } from '../base/errors.ts';
 import { formatBytes } from '../base/text.ts';
 import type { LentChunk } from './chunks.ts';
 import { writeAll } from './files.ts';
@@ -11,49 +11,26 @@ interface DiskSpace {
   readonly freeBytes: number;
 }
 
-/**
- * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
- * @param path a file or folder, which may not exist yet
- */
+/** Returns the free space for an ordinary user at a path, which may not exist yet; undefined when the system doesn't show it. */
 export async function diskSpace(path: string): Promise<DiskSpace | undefined> {
-  const existing = await nearestExisting(resolve(path));
-  try {
-    const { bavail, bsize } = await statfs(existing);
-    return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-  } catch {
-    return undefined;
-  }
-}
-
-async function nearestExisting(path: string): Promise<string> {
-  try {
-    await stat(path);
-    return path;
-  } catch {
-    const parent = dirname(path);
-    return parent === path ? path : nearestExisting(parent);
-  }
-}
-
-async function mountOf(path: string): Promise<{ mountPoint: string; type: string }> {
+  const there = resolve(path);
+  const stats = await statfs(there).catch(() => undefined);
+  const parent = dirname(there);
+  if (stats === undefined) return parent === there ? undefined : diskSpace(parent);
+  let found = { mountPoint: '/', type: 'unknown', freeBytes: stats.bavail * stats.bsize };
   // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-  const text = await readFile('/proc/mounts', 'utf8').catch(() => '');
-  let found = { mountPoint: '/', type: 'unknown' };
-  for (const line of text.split('\n')) {
+  const mounts = await readFile('/proc/mounts', 'utf8').catch(() => '');
+  for (const line of mounts.split('\n')) {
     const [, rawPoint, type] = line.split(' ');
     if (rawPoint === undefined || type === undefined) continue;
     const mountPoint = rawPoint.replaceAll('\\040', ' ');
-    const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
-    if (inside && mountPoint.length >= found.mountPoint.length) found = { mountPoint, type };
+    const inside = there === mountPoint || there.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+    if (inside && mountPoint.length >= found.mountPoint.length) found = { ...found, mountPoint, type };
   }
   return found;
 }
 
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
+/** Throws `not-enough-space` when fewer than `neededBytes` are free at `path`. `what` needs them, and is the message's subject. */
 export async function requireDiskSpace(path: string, neededBytes: number, what: string, advice: string): Promise<void> {
   const space = await diskSpace(path);
   if (space === undefined || space.freeBytes >= neededBytes) return;
@@ -65,12 +42,7 @@ export async function requireDiskSpace(path: string, neededBytes: number, what: 
   );
 }
 
-/**
- * Writes chunks to a file while they are used further.
- * @param path for messages
- * @param advice what to do when the disk is full
- * @throws HandoverError `not-enough-space`; the system's errors
- */
+/** Writes chunks to the file at `path` while they are used further. Throws `not-enough-space`, or the system's errors. */
 export async function* teeFile<Chunk extends LentChunk>(
   chunks: AsyncIterable<Chunk>,
   file: FileHandle,
@@ -89,7 +61,7 @@ export async function* teeFile<Chunk extends LentChunk>(
 
 /** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 export function explainDiskFull(error: unknown, path: string, advice: string): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code = systemCodeOf(error);
   if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
   return new HandoverError(
     'not-enough-space',

@@ -17,7 +17,7 @@ export async function fanOut<T>(
   failure.promise.catch(() => undefined); // thrown where it is raced
   const taken = consumers.map(async (take, at) => {
     try {
-      return await take(ends[at] ?? chunks);
+      return await take(ends[at]?.chunks() ?? chunks);
     } catch (error) {
       failure.reject(asError(error));
       throw error;
@@ -29,12 +29,12 @@ export async function fanOut<T>(
   try {
     await allAsk();
     for await (const chunk of chunks) {
-      for (const end of ends) end.give({ done: false, value: chunk });
+      for (const end of ends) end.give(chunk);
       // Its memory is used again when the next one is requested.
       await allAsk();
       if (consumers.length > 0 && ends.every((end) => end.hasLeft)) break;
     }
-    for (const end of ends) end.give({ done: true, value: undefined });
+    for (const end of ends) end.give(undefined);
   } catch (error) {
     for (const end of ends) end.fail(error);
     await Promise.allSettled(taken);
@@ -43,30 +43,29 @@ export async function fanOut<T>(
   return Promise.all(taken);
 }
 
-type Given = IteratorResult<LentChunk, undefined>;
-
 /** The chunks of one consumer. */
-class ConsumersEnd implements AsyncIterable<LentChunk> {
+class ConsumersEnd {
   hasLeft = false;
-  #failed: { readonly error: unknown } | undefined;
-  #wanted: PromiseWithResolvers<Given> | undefined;
   #asked = Promise.withResolvers<undefined>();
+  #given = Promise.withResolvers<LentChunk | undefined>();
 
   /** Settles when the consumer requests the next chunk, or has left. */
   asks(): Promise<unknown> {
     return this.#asked.promise;
   }
 
-  give(given: Given): void {
+  /** Gives the consumer a chunk, or its end. */
+  give(chunk: LentChunk | undefined): void {
     if (this.hasLeft) return;
+    const { resolve } = this.#given;
     this.#asked = Promise.withResolvers();
-    this.#wanted?.resolve(given);
-    this.#wanted = undefined;
+    this.#given = Promise.withResolvers();
+    resolve(chunk);
   }
 
   fail(error: unknown): void {
-    this.#failed = { error };
-    this.#wanted?.reject(asError(error));
+    this.#given.promise.catch(() => undefined); // thrown with the next request
+    this.#given.reject(asError(error));
   }
 
   leave(): void {
@@ -74,18 +73,16 @@ class ConsumersEnd implements AsyncIterable<LentChunk> {
     this.#asked.resolve(undefined);
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<LentChunk, undefined> {
-    return {
-      next: () => {
-        if (this.#failed !== undefined) return Promise.reject(asError(this.#failed.error));
-        this.#wanted = Promise.withResolvers();
+  async *chunks(): AsyncGenerator<LentChunk> {
+    try {
+      for (;;) {
         this.#asked.resolve(undefined);
-        return this.#wanted.promise;
-      },
-      return: () => {
-        this.leave();
-        return Promise.resolve({ done: true, value: undefined });
-      },
-    };
+        const chunk = await this.#given.promise;
+        if (chunk === undefined) return;
+        yield chunk;
+      }
+    } finally {
+      this.leave();
+    }
   }
 }

@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { onForcedEnd } from '../base/forced-end.ts';
 import { formatBytes } from '../base/text.ts';
 import { type LentChunk, viewOf } from './chunks.ts';
@@ -26,30 +27,17 @@ export async function openFile(path: string): Promise<FileHandle> {
   }
 }
 
-/**
- * Reads any file as a whole.
- * @throws Error as openFile does, and when it has more than `maxBytes`
- */
+/** Reads any file as a whole. Throws as `openFile` does, and when it has more than `maxBytes`. */
 export async function readSmallFile(path: string, maxBytes: number): Promise<Buffer> {
-  await using file = await openFile(path);
-  const chunks: Buffer[] = [];
-  let bytes = 0;
   // Its size may be wrong: for files in /proc it is 0.
-  for (let length = 1; length > 0;) {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
-    length = bytesRead;
-    bytes += bytesRead;
-    if (bytes > maxBytes) throw tooLarge(path, maxBytes);
-    chunks.push(buffer.subarray(0, bytesRead));
-  }
-  return Buffer.concat(chunks);
+  const bytes = await fileHead(path, maxBytes + 1);
+  if (bytes.length > maxBytes) throw tooLarge(path, maxBytes);
+  return bytes;
 }
 
 /** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
-export async function fileHead(path: string, bytes: number): Promise<Buffer> {
-  await using file = await openFile(path);
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
-  return buffer.subarray(0, bytesRead);
+export function fileHead(path: string, bytes: number): Promise<Buffer> {
+  return buffer(fileChunks(path, chunkBytes, { start: 0, end: bytes }));
 }
 
 /** Reads any small file synchronously, for a step that reads its inputs. */
@@ -66,10 +54,7 @@ export function readSmallFileSync(path: string, maxBytes: number): Buffer {
   }
 }
 
-/**
- * Reads a file in order. Throws as `openFile` does.
- * @param range the bytes from `start` up to but not including `end`
- */
+/** Reads a file in order, from `start` up to but not including `end`. Throws as `openFile` does. */
 export async function* fileChunks(
   path: string,
   atMostBytes: number,
@@ -158,40 +143,30 @@ export async function writeAll(file: FileHandle, chunk: LentChunk): Promise<void
   }
 }
 
-/** A folder that is removed at the end of its scope: `await using dir = await makeTempDir(root)`. */
-interface TempDir extends AsyncDisposable {
-  readonly path: string;
-}
-
 /** Temporary folders that are removed at the end of their scope. */
-export interface TempDirs extends AsyncDisposable {
-  /** Makes another one, and returns its path. */
-  make(): Promise<string>;
-}
+export type TempDirs = ReturnType<typeof tempDirs>;
 
 /** @param root where they are made */
-export function tempDirs(root: string): TempDirs {
-  const made: TempDir[] = [];
+export function tempDirs(root: string) {
+  const made = new AsyncDisposableStack();
   return {
-    make: async () => {
-      const dir = await makeTempDir(root);
-      made.push(dir);
-      return dir.path;
-    },
-    [Symbol.asyncDispose]: async () => {
-      for (const dir of made.splice(0)) await dir[Symbol.asyncDispose]();
-    },
+    /** Makes another one, and returns its path. */
+    make: async (): Promise<string> => made.use(await makeTempDir(root)).path,
+    [Symbol.asyncDispose]: () => made.disposeAsync(),
   };
 }
 
 const isTempDir = new RegExp(`^image-handover-(${livingNamePattern})$`);
 
 /**
- * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
- * error when `root` can't be written.
+ * Makes a new folder in `root` that only its owner can read, and that is removed at the end of its scope. Removes folders that killed steps
+ * of this user left there. Throws the system's error when `root` can't be written.
  */
-export async function makeTempDir(root: string): Promise<TempDir> {
-  await removeRemains(root);
+export async function makeTempDir(root: string): Promise<AsyncDisposable & { readonly path: string }> {
+  await removeOwn(root, async (name, found) => {
+    const owner = isTempDir.exec(name)?.[1];
+    return owner !== undefined && found.isDirectory() && isDead(owner);
+  });
   const own = await livingName();
   const path = join(root, `image-handover-${own.name}`);
   const folder = makeOwnFolder(path);
@@ -204,11 +179,4 @@ export async function makeTempDir(root: string): Promise<TempDir> {
       await own[Symbol.asyncDispose]();
     },
   };
-}
-
-function removeRemains(root: string): Promise<void> {
-  return removeOwn(root, async (name, kind) => {
-    const owner = isTempDir.exec(name)?.[1];
-    return owner !== undefined && kind === 'folder' && isDead(owner);
-  });
 }

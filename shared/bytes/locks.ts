@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { readFile, readlink } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { systemCodeOf } from '../base/errors.ts';
-import { type LockHolder, lockGreeting, lockHolder } from './lock-holder.ts';
+import { attempt, systemCodeOf } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
 
 /**
  * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
@@ -20,6 +21,7 @@ export async function lockKey(key: string, inDoubt: 'free' | 'taken'): Promise<A
 
 const noLock: AsyncDisposable = { [Symbol.asyncDispose]: () => Promise.resolve() };
 
+/** Returns the name of a lock's socket, without the zero byte in front. */
 function socketName(key: string): string {
   return `image-handover-${createHash('sha256').update(key).digest('hex').slice(0, 32)}`;
 }
@@ -36,18 +38,12 @@ async function tryLock(key: string): Promise<AsyncDisposable | 'taken' | 'unknow
   } catch (error) {
     return systemCodeOf(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
   }
-  server.unref();
-  return {
-    [Symbol.asyncDispose]: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-      }),
-  };
+  return server.unref();
 }
 
 /** Names the process that has a key, for a message. */
 export async function holderOf(key: string): Promise<string> {
-  return (await lockHolder(socketName(key))).words;
+  return (await lockHolder(key)).words;
 }
 
 /** How long to wait for a key, in ms, by the kind of process that has it. */
@@ -68,11 +64,7 @@ interface KeyWait {
 const bindEveryMs = 100;
 const lookEveryMs = 2000;
 
-/**
- * Locks a key like `lockKey`, as soon as it is free.
- * @returns the lock; undefined when that took too long, and when nothing can be locked
- * @throws AbortError when the signal is aborted
- */
+/** Locks a key like `lockKey`, once it is free. Undefined after too long, or when nothing can be locked. Throws an AbortError. */
 export async function awaitKey(
   key: string,
   { signal, onWait, onGiveUp, waits = usualWaits }: KeyWait,
@@ -87,7 +79,7 @@ export async function awaitKey(
     if (lock === 'unknown') return undefined;
     if (lock !== 'taken') return lock;
     if (performance.now() - lookedMs >= lookEveryMs) {
-      const { words, kind } = await lockHolder(socketName(key));
+      const { words, kind } = await lockHolder(key);
       lookedMs = performance.now();
       if (words !== lastWords) onWait(words);
       lastWords = words;
@@ -102,16 +94,84 @@ export async function awaitKey(
   }
 }
 
-/** A unique name until it is disposed of. The name alone shows whether its process still runs. */
-interface LivingName extends AsyncDisposable {
-  readonly name: string;
+// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
+
+/** The answer of a step of this project to a connection to its lock. */
+const lockGreeting = 'image-handover\n';
+
+/** The process that holds a lock. */
+interface LockHolder {
+  /** Such as `process 4711 of uid 1000 (node dist/load-image/index.js)`. */
+  readonly words: string;
+  /** `stranger`: no step of this project. `other-user`: one of another user, or a process that can't be seen from here. */
+  readonly kind: 'this-user' | 'other-user' | 'stranger';
+}
+
+async function lockHolder(key: string): Promise<LockHolder> {
+  const name = socketName(key);
+  const greets = await isGreeted(name);
+  const pid = processOf(name);
+  if (pid === undefined)
+    return { words: 'a process of another user or container', kind: greets ? 'other-user' : 'stranger' };
+  // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
+  const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
+  const command = quoteForeign(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
+  const step = uids.every((uid) => uid === process.getuid?.()) ? 'this-user' : 'other-user';
+  return {
+    words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`,
+    kind: greets ? step : 'stranger',
+  };
+}
+
+const answerMs = 2000;
+
+async function isGreeted(name: string): Promise<boolean> {
+  const socket = connect({ path: `\0${name}` });
+  const timer = setTimeout(() => void socket.destroy(), answerMs);
+  let answer = '';
+  try {
+    for await (const chunk of socket.setEncoding('utf8')) {
+      answer += String(chunk);
+      if (answer.length >= lockGreeting.length) break;
+    }
+  } catch {
+    return false;
+  } finally {
+    clearTimeout(timer);
+    socket.destroy();
+  }
+  return answer === lockGreeting;
+}
+
+function processOf(name: string): string | undefined {
+  // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
+  // have the same name; the flag says which socket takes them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
+  const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${name}$`, 'm');
+  const inode = listening.exec(readText('/proc/net/unix'))?.[1];
+  if (inode === undefined) return undefined;
+  return attempt(() => readdirSync('/proc'), []).find((pid) => /^\d+$/.test(pid) && hasSocket(pid, inode));
+}
+
+function hasSocket(pid: string, inode: string): boolean {
+  const folder = `/proc/${pid}/fd`;
+  return attempt(() => readdirSync(folder), []).some(
+    (name) => attempt(() => readlinkSync(`${folder}/${name}`), '') === `socket:[${inode}]`,
+  );
+}
+
+function readText(path: string): string {
+  return attempt(() => readFileSync(path, 'utf8'), '');
 }
 
 /** The form of a living name, as part of a regular expression. */
 export const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
 
-/** Makes a name from the scope of its lock and 128 random bits. */
-export async function livingName(): Promise<LivingName> {
+/**
+ * Makes a name, from the scope of its lock and 128 random bits, that is unique until it is disposed of. The name alone shows whether its
+ * process still runs.
+ */
+export async function livingName(): Promise<AsyncDisposable & { readonly name: string }> {
   const random = randomBytes(16).toString('hex');
   const scope = await lockScope();
   const name = `${scope ?? unknownScope()}-${random}`;

@@ -2,12 +2,14 @@ import {
   closeSync,
   constants,
   fstatSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
   readlinkSync,
   rmdirSync,
   rmSync,
+  type Stats,
   unlinkSync,
 } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readlink } from 'node:fs/promises';
@@ -17,6 +19,7 @@ import { attempt, messageOf, systemCodeOf } from '../base/errors.ts';
 // Folders of this project in places where other users can write, such as /tmp. A user who can rename a parent folder can put something
 // else under a path at any time. So nothing is removed by its path: a folder is held open, and its contents are removed through that
 // handle (`/proc/self/fd/<number>/<name>`, proc_pid_fd(5)), level by level, without following links, and only from folders of this user.
+// Only Linux has such paths.
 
 /** A folder of this user, held open. */
 export interface OwnFolder {
@@ -28,10 +31,7 @@ export interface OwnFolder {
   readonly keep: () => void;
 }
 
-/**
- * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
- * has replaced it at once.
- */
+/** Makes a new folder that only its owner can read. Throws the system's errors, and one when another process has replaced it at once. */
 export function makeOwnFolder(path: string): OwnFolder {
   mkdirSync(path, { mode: 0o700 });
   const folder = openOwnFolder(path);
@@ -40,88 +40,78 @@ export function makeOwnFolder(path: string): OwnFolder {
   throw new Error(`another process has put a folder of its own in the place of ${path}`);
 }
 
-/**
- * Opens an existing folder.
- * @param removedAt its path at the time of its removal
- * @throws Error when it is another user's, or no folder
- */
+/** Opens an existing folder, which is at `removedAt` when it is removed. Throws when it is another user's, or no folder. */
 export function openOwnFolder(path: string, removedAt: string = path): OwnFolder {
   let isOpen = true;
-  if (process.platform === 'win32') {
-    // On Windows a folder can't be opened.
+  if (process.platform !== 'linux') {
+    requireOwn(lstatSync(path));
     const remove = (): void => {
       if (isOpen) rmSync(removedAt, { recursive: true, force: true });
     };
     return { inside: path, remove, keep: () => void (isOpen = false) };
   }
-  const handle = openSync(path, folderFlags);
+  const handle = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  const inside = throughHandle(handle);
   const keep = (): void => {
     if (isOpen) closeSync(handle);
     isOpen = false;
   };
-  const { uid } = fstatSync(handle);
-  if (!isOwn(uid)) {
+  try {
+    requireOwn(fstatSync(handle));
+  } catch (error) {
     keep();
-    throw new Error(`it belongs to another user (uid ${String(uid)})`);
+    throw error;
   }
-  return {
-    inside: process.platform === 'linux' ? throughHandle(handle) : path,
-    remove: () => {
-      if (!isOpen) return;
-      emptyFolder(handle, removedAt);
-      keep();
-      // This removes only an empty folder, even if the path leads elsewhere by now.
-      attempt(() => rmdirSync(removedAt), undefined);
-    },
-    keep,
+  const remove = (): void => {
+    if (!isOpen) return;
+    for (const name of attempt(() => readdirSync(inside), [])) removeFound(join(inside, name));
+    keep();
+    // This removes only an empty folder, even if the path leads elsewhere by now.
+    attempt(() => rmdirSync(removedAt), undefined);
   };
+  return { inside, remove, keep };
 }
 
-/** The kind of something under a name. */
-type FoundKind = 'file' | 'folder';
+function requireOwn(found: Stats): void {
+  if (!found.isDirectory()) throw new Error('it is no folder');
+  if (!isOwn(found.uid)) throw new Error(`it belongs to another user (uid ${String(found.uid)})`);
+}
 
 /**
  * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
  * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
- * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
+ * @param isWanted called with each name of a file or folder
  */
 export async function removeOwn(
   folder: string,
-  isWanted: (name: string, kind: FoundKind, writtenMs: number) => Promise<boolean>,
+  isWanted: (name: string, found: Stats) => Promise<boolean>,
 ): Promise<void> {
   if (process.platform !== 'linux') return;
-  const handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY).catch(() => undefined);
-  if (handle === undefined) return;
-  try {
-    if (!isSafe(await handle.stat())) return;
-    const inside = throughHandle(handle.fd);
-    for (const name of attempt(() => readdirSync(inside), [])) {
-      const path = join(inside, name);
-      const found = await lstat(path).catch(() => undefined);
-      if (found === undefined || !isOwn(found.uid)) continue;
-      const kind = found.isDirectory() ? 'folder' : found.isFile() ? 'file' : undefined;
-      if (kind === undefined || !(await isWanted(name, kind, found.mtimeMs))) continue;
-      removeFound(path);
-    }
-  } finally {
-    await handle.close();
+  await using handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY).catch(() => undefined);
+  if (handle === undefined || !isSafe(await handle.stat())) return;
+  const inside = throughHandle(handle.fd);
+  for (const name of attempt(() => readdirSync(inside), [])) {
+    const path = join(inside, name);
+    const found = await lstat(path).catch(() => undefined);
+    if (found === undefined || !isOwn(found.uid) || !(found.isFile() || found.isDirectory())) continue;
+    if (await isWanted(name, found)) removeFound(path);
   }
 }
 
-function isSafe({ uid, mode }: { readonly uid: number; readonly mode: number }): boolean {
-  return (isOwn(uid) || uid === 0) && ((mode & 0o022) === 0 || (mode & 0o1000) !== 0);
+function isSafe(folder: Stats): boolean {
+  return isTrusted(folder.uid) && (!isOpenToOthers(folder) || (folder.mode & 0o1000) !== 0);
+}
+
+function isOpenToOthers({ mode }: Stats): boolean {
+  return (mode & 0o022) !== 0;
+}
+
+function isTrusted(uid: number): boolean {
+  return isOwn(uid) || uid === 0;
 }
 
 function isOwn(uid: number): boolean {
   return uid === (process.geteuid?.() ?? uid);
-}
-
-/** A folder that is held open for writing to it. */
-export interface HeldFolder extends AsyncDisposable {
-  /** A path to its contents, even when its own path leads elsewhere by now. */
-  readonly inside: string;
-  /** Returns an error's message, with the folder's path. */
-  readonly wordsOf: (error: unknown) => string;
 }
 
 /**
@@ -130,7 +120,7 @@ export interface HeldFolder extends AsyncDisposable {
  * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
-export async function holdFolder(path: string): Promise<HeldFolder> {
+export async function holdFolder(path: string) {
   const way = resolve(path);
   if (process.platform !== 'linux') {
     await mkdir(way, { recursive: true });
@@ -166,8 +156,10 @@ export async function holdFolder(path: string): Promise<HeldFolder> {
   }
   const { fd } = held;
   return {
+    /** A path to its contents, even when its own path leads elsewhere by now. */
     inside: throughHandle(fd),
-    wordsOf: (error) => withPath(error, fd),
+    /** Returns an error's message, with the folder's path. */
+    wordsOf: (error: unknown) => withPath(error, fd),
     [Symbol.asyncDispose]: () => held.close(),
   };
 }
@@ -188,17 +180,15 @@ async function instead(held: FileHandle, path: string): Promise<FileHandle> {
   return next;
 }
 
-function requireOwnLink(link: string, uid: number, above: { readonly uid: number; readonly mode: number }): void {
-  const isTrusted = isOwn(uid) || uid === 0 || ((isOwn(above.uid) || above.uid === 0) && (above.mode & 0o022) === 0);
-  if (!isTrusted) throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
+function requireOwnLink(link: string, uid: number, above: Stats): void {
+  if (isTrusted(uid) || (isTrusted(above.uid) && !isOpenToOthers(above))) return;
+  throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
 
 // O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
 const wayFlags = constants.O_DIRECTORY | constants.O_NOFOLLOW | 0o10000000;
 // As many as Linux follows (path_resolution(7)).
 const mostLinks = 40;
-
-const folderFlags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 function throughHandle(handle: number): string {
   return `/proc/self/fd/${String(handle)}`;
@@ -211,22 +201,7 @@ function removeFound(path: string): void {
     return true;
   }, false);
   if (isGone) return;
-  attempt(() => {
-    const handle = openSync(path, folderFlags);
-    try {
-      if (isOwn(fstatSync(handle).uid)) emptyFolder(handle, path);
-    } finally {
-      closeSync(handle);
-    }
-    rmdirSync(path);
-  }, undefined);
-}
-
-function emptyFolder(handle: number, path: string): void {
-  const inside = throughHandle(handle);
-  if (process.platform === 'linux')
-    for (const name of attempt(() => readdirSync(inside), [])) removeFound(join(inside, name));
-  // Only Linux has paths through a handle.
-  else
-    for (const name of attempt(() => readdirSync(path), [])) rmSync(join(path, name), { recursive: true, force: true });
+  attempt(() => openOwnFolder(path).remove(), undefined);
+  // Another user's folder is removed only if it is empty.
+  attempt(() => rmdirSync(path), undefined);
 }

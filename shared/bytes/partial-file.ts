@@ -14,15 +14,6 @@ import { holdFolder, removeOwn } from './own-folder.ts';
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${livingNamePattern}$`);
 
-/** Where a file or folder is written before it gets its name. */
-interface ClaimedPlace {
-  /** The path of the complete one. */
-  readonly place: string;
-  readonly partial: string;
-  /** Throws an error at that place as the claim's own. */
-  readonly refuse: (error: unknown) => never;
-}
-
 /** The claim on a path. */
 interface PlaceClaim {
   /** Makes the error when the path can't be written. */
@@ -36,8 +27,9 @@ interface PlaceClaim {
 /**
  * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
  * @param held gets all that has to be disposed of
+ * @returns the path of the complete one, that of the partial one, and a function that throws an error as the claim's own
  */
-export async function claimPlace(path: string, held: AsyncDisposableStack, claim: PlaceClaim): Promise<ClaimedPlace> {
+export async function claimPlace(path: string, held: AsyncDisposableStack, claim: PlaceClaim) {
   const { unwritable, requireReplaceable, onTaken } = claim;
   const folder = holdFolder(dirname(resolve(path))).catch((error: unknown) => {
     throw unwritable(messageOf(error), error);
@@ -62,19 +54,10 @@ export async function claimPlace(path: string, held: AsyncDisposableStack, claim
  * A file that appears under its name only when it is complete, and that only its owner can read, as with `docker save -o`. It is removed
  * when its scope ends before `commit`. A killed step may leave a partial file, which the next step that writes there removes.
  */
-export interface PartialFile extends AsyncDisposable {
-  /** Returns the same chunks, and writes them. Throws `not-enough-space` when the disk is full. */
-  readonly tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => AsyncGenerator<Chunk>;
-  commit(): Promise<void>;
-}
+export type PartialFile = Awaited<ReturnType<typeof partialFile>>;
 
-/**
- * @param path of the complete file; its folder is made
- * @param advice what to do when the disk is full
- * @param log gets a warning when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
- */
-export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>): Promise<PartialFile> {
+/** Makes the folder of `path`. Throws `invalid-input` if it can't be written or replaced, `not-enough-space` with the advice. */
+export async function partialFile(path: string, advice: string, log: Pick<Log, 'warning'>) {
   await using opening = new AsyncDisposableStack();
   const { place, partial, refuse } = await claimPlace(path, opening, {
     unwritable: (why, cause) => unwritable(path, why, cause),
@@ -83,31 +66,22 @@ export async function partialFile(path: string, advice: string, log: Pick<Log, '
   });
   // No other user can have made a link there: the name is random, and must not exist.
   const file = await open(partial, 'wx', 0o600).catch(refuse);
-  opening.defer(
-    onForcedEnd(() => {
-      rmSync(partial, { force: true });
-    }),
-  );
+  opening.defer(onForcedEnd(() => rmSync(partial, { force: true })));
+  opening.defer(() => rm(partial, { force: true }));
+  // Closing it again after `commit` does nothing.
+  opening.use(file);
   const held = opening.move();
-  let closed = false;
-  const close = async (): Promise<void> => {
-    if (!closed) await file.close();
-    closed = true;
-  };
   return {
-    tee: (chunks) => teeFile(chunks, file, path, advice),
-    commit: async () => {
-      await close();
+    /** Returns the same chunks, and writes them. Throws `not-enough-space` when the disk is full. */
+    tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => teeFile(chunks, file, path, advice),
+    commit: async (): Promise<void> => {
+      await file.close();
       // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
       await rm(place, { force: true })
         .then(() => rename(partial, place))
         .catch(refuse);
     },
-    [Symbol.asyncDispose]: async () => {
-      await close();
-      await rm(partial, { force: true });
-      await held.disposeAsync();
-    },
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }
 
@@ -116,11 +90,9 @@ async function requireReplaceable(path: string, place: string): Promise<void> {
   if (existing?.isDirectory() === true) throw unwritable(path, 'it is a folder');
   // Replacing a device would remove it for all processes.
   if (existing?.isFile() === false) throw unwritable(path, `it is ${kindOf(existing)}, not a file`);
-  const [there, folder, uid] = [
-    await lstat(place).catch(() => undefined),
-    await stat(dirname(place)),
-    process.getuid?.(),
-  ];
+  const there = await lstat(place).catch(() => undefined);
+  const folder = await stat(dirname(place));
+  const uid = process.getuid?.();
   if (there === undefined || uid === undefined || uid === 0) return;
   // In a folder such as /tmp, only the file's or the folder's owner can replace a file (unlink(2), EPERM).
   if ((folder.mode & 0o1000) !== 0 && there.uid !== uid && folder.uid !== uid)
@@ -133,10 +105,10 @@ async function requireReplaceable(path: string, place: string): Promise<void> {
  */
 function removeRemains(path: string): Promise<void> {
   const prefix = `${basename(path)}.partial-`;
-  return removeOwn(dirname(path), async (name, _kind, writtenMs) => {
+  return removeOwn(dirname(path), async (name, { mtimeMs }) => {
     const owner = name.slice(prefix.length);
     if (!name.startsWith(prefix) || !isLivingName.test(owner)) return false;
-    return (await isOfAnotherScope(owner)) ? Date.now() - writtenMs > longestStepMs : isDead(owner);
+    return (await isOfAnotherScope(owner)) ? Date.now() - mtimeMs > longestStepMs : isDead(owner);
   });
 }
 

@@ -1,17 +1,16 @@
 import { createHash } from 'node:crypto';
 import { uploadBlob } from '../artifacts/blob/blob-upload.ts';
-import { maskedUrl } from '../artifacts/blob/signed-blob.ts';
 import { timeLimit } from '../base/deadline.ts';
 import { asError, messageOf } from '../base/errors.ts';
 import { isObject, type JsonObject, objectsOf, parseJson } from '../base/json.ts';
 import { inPool } from '../base/pool.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import type { LentChunks } from '../bytes/chunks.ts';
-import { HttpError, readText } from '../http/answer.ts';
+import { hasStatus, readText } from '../http/answer.ts';
 import { type Http, httpClient } from '../http/client.ts';
 import type { Proxies } from '../http/proxies.ts';
-import { again } from '../http/retry.ts';
-import { field, signedUrl, twirp } from '../http/twirp.ts';
+import { again, type Retries } from '../http/retry.ts';
+import { field, maskedUrl, signedUrl, twirp } from '../http/twirp.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 
 // The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each
@@ -52,33 +51,27 @@ interface StoreFailure {
 
 /** The Actions cache of this job. */
 export interface ActionsCache extends AsyncDisposable {
-  /**
-   * Stores blobs that the cache lacks, several at a time. After a failure, later calls store nothing and read no blobs: BuildKit tries by
-   * itself. Throws nothing.
-   */
+  /** Stores blobs that the cache lacks, several at a time. After a failure, later calls store and read nothing. Throws nothing. */
   store(blobs: AsyncIterable<CacheBlob>, signal: AbortSignal): Promise<StoredBlobs>;
-  /**
-   * Returns the layers in the newest index of a scope that this job can read. Most are still in the cache. Undefined without such an index,
-   * or if it can't be read.
-   */
+  /** Returns the layers in the newest readable index of a scope, if there is one. Most are still in the cache. */
   listed(scope: string, signal: AbortSignal): Promise<readonly Digest[] | undefined>;
 }
 
-export interface ActionsCacheOptions {
+export interface ActionsCacheOptions extends Retries {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`. */
   readonly runtimeToken: string;
   readonly resultsUrl: string;
   readonly proxies: Proxies;
   readonly maskSecret: (secret: string) => void;
-  /** Called with one log line before each retry. */
-  readonly onRetry: (line: string) => void;
   /** The step's time limit. A blob gives up after a twentieth of it without progress, and after 2 minutes at most. */
   readonly stepMinutes: number;
-  readonly signal: AbortSignal;
 }
 
 export function actionsCache(options: ActionsCacheOptions): ActionsCache {
   const http = httpClient(options.proxies, options.signal);
+  // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+  const origin = options.resultsUrl.replace(/\/+$/, '');
+  const tools = { ...options, http, ask: twirp(http, { origin, service, token: options.runtimeToken }) };
   let failure: StoreFailure | undefined;
   return {
     store: async (blobs, signal) => {
@@ -87,7 +80,7 @@ export function actionsCache(options: ActionsCacheOptions): ActionsCache {
       try {
         // A failure doesn't end the others: an entry that breaks off can't be written again.
         await inPool(blobs, blobsAtOnce, async (blob) => {
-          if (!(await storeBlob(http, options, blob, signal))) return;
+          if (!(await storeBlob(tools, blob, signal))) return;
           stored.count += 1;
           stored.bytes += blob.size;
         });
@@ -96,31 +89,29 @@ export function actionsCache(options: ActionsCacheOptions): ActionsCache {
       }
       return { ...stored, failure };
     },
-    listed: (scope, signal) => listedLayers(http, options, scope, signal).catch(() => undefined),
+    listed: (scope, signal) => listedLayers(tools, scope, signal).catch(() => undefined),
     [Symbol.asyncDispose]: () => http.close(),
   };
 }
 
+interface CacheTools extends ActionsCacheOptions {
+  readonly http: Http;
+  readonly ask: ReturnType<typeof twirp>;
+}
+
 async function listedLayers(
-  http: Http,
-  options: ActionsCacheOptions,
+  { http, ask, maskSecret }: CacheTools,
   scope: string,
   signal: AbortSignal,
 ): Promise<readonly Digest[] | undefined> {
   // BuildKit, gha.go: indexKey. A hash of the ref and a number follow.
   const key = `index-${scope}-1-`;
-  const found = await askOf(http, options)('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, signal);
+  const found = await ask('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, { signal });
   if (found['ok'] !== true) return undefined;
-  const url = signedUrl(field(found, 'signed_download_url', 'signedDownloadUrl'), 'GetCacheEntryDownloadURL');
-  const index = parseJson(
-    await readText(await http.send({ method: 'GET', url: maskedUrl(url, options.maskSecret), signal })),
-  );
+  const url = signedUrl(field(found, 'signed_download_url'), 'GetCacheEntryDownloadURL');
+  const answer = await http.send({ method: 'GET', url: maskedUrl(url, maskSecret), signal });
+  const index = parseJson(await readText(answer));
   return isObject(index) ? objectsOf(index['layers']).flatMap(({ blob }) => (isDigest(blob) ? [blob] : [])) : undefined;
-}
-
-// As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
-function askOf(http: Http, { resultsUrl, runtimeToken }: ActionsCacheOptions): ReturnType<typeof twirp> {
-  return twirp(http, { origin: resultsUrl.replace(/\/+$/, ''), service, token: runtimeToken });
 }
 
 /** An upload that broke off. GitHub never releases its key. */
@@ -128,29 +119,24 @@ class UnfinishedEntry extends Error {}
 
 /** Returns whether the blob was stored; false if it was there, or another job is storing it. */
 async function storeBlob(
-  http: Http,
-  options: ActionsCacheOptions,
+  { http, ask, maskSecret, onRetry, stepMinutes }: CacheTools,
   { digest, size, chunks }: CacheBlob,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const ask = askOf(http, options);
-  const idleMs = Math.min(2, options.stepMinutes / 20) * 60_000;
+  const idleMs = Math.min(2, stepMinutes / 20) * 60_000;
   const idle = timeLimit(idleMs, new Error(`no progress for ${formatDuration(idleMs)}`));
   idle.start();
   const ends = AbortSignal.any([signal, idle.signal]);
-  const { onRetry } = options;
+  const [key, retries] = [keyOf(digest), { onRetry, signal: ends }];
   const call = (method: string, more: JsonObject = {}): Promise<JsonObject> =>
-    again('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
-      ...{ what: () => method, onRetry, signal: ends },
-    });
+    again('call', () => ask(method, { key, version, ...more }, retries), { ...retries, what: method });
   try {
-    const url = await reserve(call, keyOf(digest));
+    const url = await reserve(call, key);
     idle.restart();
     if (url === undefined) return false;
-    const target = { http, url: maskedUrl(url, options.maskSecret), onRetry, signal: ends };
-    const blob = { ...target, contentType: 'application/octet-stream', maxConcurrent: blocksPerBlob };
+    const target = { http, url: maskedUrl(url, maskSecret), maxConcurrent: blocksPerBlob, ...retries };
     try {
-      await uploadBlob(blob, chunks(), idle.restart);
+      await uploadBlob({ ...target, contentType: 'application/octet-stream' }, chunks(), idle.restart);
       // The service compares the size with the blob's.
       const answer = await call('FinalizeCacheEntryUpload', { size_bytes: String(size) });
       if (answer['ok'] !== true) throw refused(answer);
@@ -170,13 +156,13 @@ type Call = (method: string, more?: JsonObject) => Promise<JsonObject>;
 /** Returns a URL to write the entry to; undefined if a run can read the entry, or another job is writing it. */
 async function reserve(call: Call, key: string): Promise<string | undefined> {
   const found = await call('GetCacheEntryDownloadURL', { restore_keys: [key] });
-  if (found['ok'] === true && field(found, 'matched_key', 'matchedKey') === key) return undefined;
+  if (found['ok'] === true && field(found, 'matched_key') === key) return undefined;
   try {
     const made = await call('CreateCacheEntry');
-    if (made['ok'] === true) return signedUrl(field(made, 'signed_upload_url', 'signedUploadUrl'), 'CreateCacheEntry');
+    if (made['ok'] === true) return signedUrl(field(made, 'signed_upload_url'), 'CreateCacheEntry');
     throw refused(made);
   } catch (error) {
-    if (error instanceof HttpError && error.status === 409) return undefined;
+    if (hasStatus(error, 409)) return undefined;
     throw error;
   }
 }

@@ -1,3 +1,4 @@
+import { addAbortListener } from 'node:events';
 import { type ClientRequest, type IncomingMessage, request as plainRequest } from 'node:http';
 import { request as tlsRequest } from 'node:https';
 import { asError, HandoverError, messageOf, systemCodeOf } from '../base/errors.ts';
@@ -31,58 +32,62 @@ interface Refusal {
 
 export type EngineAnswer = { readonly ok: true; readonly text: string } | Refusal;
 
-/** An engine's API. Its calls throw `docker-unavailable` if the engine can't be reached. */
-export interface EngineApi {
-  /** Sends a request with a quick answer. */
-  ask(request: EngineRequest): Promise<EngineAnswer>;
-  /** Starts long work. The engine reports it in JSON messages. A failure's message becomes the answer. */
-  follow(request: EngineRequest, onMessage: (message: JsonObject) => void): Promise<EngineAnswer>;
-  /** The same API for cleanup. It works after a cancel, with little time for each request. */
-  readonly forCleanUp: EngineApi;
-}
-
 // The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
 const newestVersion = '1.51';
 
+/** An engine's API. Its calls throw `docker-unavailable` if the engine can't be reached. */
+export type EngineApi = Readonly<ReturnType<typeof engineApi>>;
+
 /** @param agreed the version that was negotiated with the engine */
-export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { version?: string } = {}): EngineApi {
-  const connect = (request: EngineRequest, path: string, signal: AbortSignal): Exchange =>
-    exchange(open(endpoint, request, path), request, endpoint, signal);
+export function engineApi(endpoint: Endpoint, times: Deadlines, agreed: { version?: string }) {
   // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
   const version = async (signal: AbortSignal): Promise<string> => {
     if (endpoint.apiVersion !== undefined) return endpoint.apiVersion;
     if (agreed.version !== undefined) return agreed.version;
-    const { response, end } = connect({ method: 'GET', path: '/_ping' }, '/_ping', signal);
-    const answered = await response.finally(end);
-    if (isLost(answered)) throw noEngine(endpoint, answered.message);
+    const ping = { method: 'GET', path: '/_ping', signal } as const;
+    const answered = await exchange(endpoint, ping, (response) => Promise.resolve(response));
+    if ('ok' in answered) throw noEngine(endpoint, answered.message);
     const { 'api-version': served } = answered.headers;
     if (typeof served !== 'string')
       throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, which is not an engine’s answer`);
     return (agreed.version = olderOf(served, newestVersion));
   };
-  const begin = async (request: EngineRequest, signal: AbortSignal): Promise<Exchange> => {
+  const send = async (
+    request: EngineRequest,
+    signal: AbortSignal,
+    onLine?: (line: string) => void,
+  ): Promise<EngineAnswer> => {
     const query = new URLSearchParams(request.query).toString();
     const path = `/v${await version(signal)}${request.path}${query === '' ? '' : `?${query}`}`;
-    return connect(request, path, signal);
+    return exchange(endpoint, { ...request, path, signal }, (response) => answerIn(response, onLine));
   };
   return {
-    ask: async (request) => {
+    /** Sends a request with a quick answer. */
+    ask: async (request: EngineRequest): Promise<EngineAnswer> => {
       times.signal.throwIfAborted();
       const own = new AbortController();
-      const work = async (): Promise<EngineAnswer> => answerOf(await begin(request, own.signal));
-      return times.within(work(), () => own.abort());
+      return times.within(send(request, own.signal), () => own.abort());
     },
-    follow: async (request, onMessage) => {
+    /** Starts long work. The engine reports it in JSON messages. A failure's message becomes the answer. */
+    follow: async (request: EngineRequest, onMessage?: (message: JsonObject) => void): Promise<EngineAnswer> => {
       times.signal.throwIfAborted();
       const signal = request.signal === undefined ? times.signal : AbortSignal.any([times.signal, request.signal]);
+      let failure: EngineAnswer | undefined;
+      const onLine = (line: string): void => {
+        const message = parseJson(line);
+        if (!isObject(message)) return;
+        onMessage?.(message);
+        // A failure in a message of long work (moby, pkg/jsonmessage).
+        const { errorDetail: detail, error } = message;
+        const said = (isObject(detail) && stringOr(detail['message'], '')) || stringOr(error, '');
+        if (said !== '') failure ??= { ok: false, message: quoteError(said) };
+      };
       try {
-        return await followed(await begin(request, signal), onMessage);
+        const answer = await send(request, signal, onLine);
+        return failure ?? answer;
       } finally {
-        times.signal.throwIfAborted();
+        signal.throwIfAborted();
       }
-    },
-    get forCleanUp() {
-      return engineApi(endpoint, times.forCleanUp, agreed);
     },
   };
 }
@@ -92,13 +97,7 @@ function olderOf(one: string, other: string): string {
   return minor(one) < minor(other) ? one : other;
 }
 
-/** Encodes a name for a path, with its slashes. */
-export function inPath(name: string): string {
-  return name.split('/').map(encodeURIComponent).join('/');
-}
-
-function open(endpoint: Endpoint, { method, body }: EngineRequest, path: string): ClientRequest {
-  const { address, headers } = endpoint;
+function open({ address, headers }: Endpoint, { method, path, body }: EngineRequest): ClientRequest {
   const common = { method, path, agent: false as const };
   const type = body === undefined ? {} : { 'content-type': 'application/x-tar' };
   if (address.kind === 'unix') {
@@ -111,134 +110,85 @@ function open(endpoint: Endpoint, { method, body }: EngineRequest, path: string)
   return tlsRequest({ ...options, ca: tls.ca, cert: tls.cert, key: tls.key, rejectUnauthorized: tls.verify });
 }
 
-interface Exchange {
-  readonly response: Promise<IncomingMessage | Refusal>;
-  /** Settles at the end of the body; rejects with an error of its chunks. */
-  readonly sent: Promise<void>;
-  /** Ends the connection. */
-  readonly end: () => void;
-}
-
-function isLost(response: IncomingMessage | Refusal): response is Refusal {
-  return 'ok' in response;
-}
-
-/** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
-function exchange(asked: ClientRequest, { body }: EngineRequest, endpoint: Endpoint, signal: AbortSignal): Exchange {
-  let connected = false;
-  const answered = new AbortController();
+/**
+ * Sends a request, and reads its response. Throws `docker-unavailable`, the signal's reason, or an error of the body, which is the cause of
+ * the engine's error.
+ * @returns a refusal if the connection breaks off
+ */
+async function exchange<T>(
+  endpoint: Endpoint,
+  request: EngineRequest & { readonly signal: AbortSignal },
+  read: (response: IncomingMessage) => Promise<T>,
+): Promise<T | Refusal> {
+  const { body, signal } = request;
+  const asked = open(endpoint, request);
   const end = (): void => void asked.destroy();
-  asked.on('socket', (socket) => {
-    socket.once(
-      endpoint.address.kind === 'tcp' && endpoint.address.tls !== undefined ? 'secureConnect' : 'connect',
-      () => {
-        connected = true;
-      },
-    );
-  });
-  signal.addEventListener('abort', end, { once: true });
-  if (signal.aborted) end();
-  const response = new Promise<IncomingMessage | Refusal>((resolve, reject) => {
+  let connected = false;
+  const connection =
+    endpoint.address.kind === 'tcp' && endpoint.address.tls !== undefined ? 'secureConnect' : 'connect';
+  asked.on('socket', (socket) => socket.once(connection, () => void (connected = true)));
+  const answered = new AbortController();
+  const listening = addAbortListener(signal, end);
+  const responded = new Promise<IncomingMessage | Refusal>((resolve, reject) => {
     asked.once('response', resolve);
     asked.on('error', (error) => {
       if (signal.aborted) reject(asError(signal.reason));
-      else if (connected)
-        resolve({ ok: false, message: `the connection broke off (${systemCodeOf(error) ?? messageOf(error)})` });
+      else if (connected) resolve(brokenOff('connection', error));
       else reject(unreachable(endpoint, error));
     });
     asked.once('close', () => {
-      signal.removeEventListener('abort', end);
+      listening[Symbol.dispose]();
       answered.abort();
     });
     asked.once('response', () => answered.abort());
   });
-  const sent = writeChunks(asked, body ?? none(), answered.signal).then(
-    () => void asked.end(),
-    (error: unknown) => {
-      // Broken off before its end, so that the engine can't accept a part as the whole.
-      end();
-      throw asError(error);
-    },
-  );
+  const sent = sendBody(asked, body, answered.signal);
   sent.catch(() => undefined); // rethrown with the answer
-  return { response, sent, end };
-}
-
-async function* none(): AsyncGenerator<Buffer> {
-  yield* await Promise.resolve([]);
-}
-
-async function answerOf({ response, end }: Exchange): Promise<EngineAnswer> {
-  const answered = await response;
-  if (isLost(answered)) return answered;
   try {
-    return toAnswer(answered, await textOf(answered));
-  } catch (error) {
-    return { ok: false, message: `the answer broke off (${systemCodeOf(error) ?? messageOf(error)})` };
+    const response = await responded;
+    return 'ok' in response ? response : await read(response).catch((error: unknown) => brokenOff('answer', error));
   } finally {
     end();
+    await sent;
   }
 }
 
-function toAnswer({ statusCode = 0 }: IncomingMessage, text: string): EngineAnswer {
-  if (statusCode >= 200 && statusCode < 300) return { ok: true, text };
-  const body = parseJson(text);
-  const message = stringOr(isObject(body) ? body['message'] : undefined, text);
-  return { ok: false, message: quoteError(message) || `HTTP ${String(statusCode)}` };
+/** Sends the body. If its chunks fail, the request is broken off before its end, so that the engine can't accept a part as the whole. */
+async function sendBody(asked: ClientRequest, body: LentChunks | undefined, answered: AbortSignal): Promise<void> {
+  try {
+    if (body !== undefined) await writeChunks(asked, body, answered);
+    asked.end();
+  } catch (error) {
+    asked.destroy();
+    throw asError(error);
+  }
 }
 
-async function textOf(response: IncomingMessage): Promise<string> {
+function brokenOff(what: 'connection' | 'answer', error: unknown): Refusal {
+  return { ok: false, message: `the ${what} broke off (${systemCodeOf(error) ?? messageOf(error)})` };
+}
+
+/** @param onLine called with each line of a good answer, of which no text is kept then */
+async function answerIn(response: IncomingMessage, onLine?: (line: string) => void): Promise<EngineAnswer> {
+  const { statusCode = 0 } = response;
+  const isGood = statusCode >= 200 && statusCode < 300;
   let text = '';
   for await (const part of response.setEncoding('utf8')) {
     text += String(part);
+    if (isGood && onLine !== undefined) {
+      const lines = text.split('\n');
+      text = lines.pop() ?? '';
+      lines.forEach(onLine);
+    }
     if (text.length > limits.answerBytes) throw new Error(`it is longer than ${formatBytes(limits.answerBytes)}`);
   }
-  return text;
-}
-
-async function followed(begun: Exchange, onMessage: (message: JsonObject) => void): Promise<EngineAnswer> {
-  try {
-    return await messagesOf(begun, onMessage);
-  } finally {
-    // An error of the body comes first. It is the cause of the engine's error.
-    await begun.sent;
+  if (isGood) {
+    onLine?.(text);
+    return { ok: true, text };
   }
-}
-
-async function messagesOf(begun: Exchange, onMessage: (message: JsonObject) => void): Promise<EngineAnswer> {
-  const answered = await begun.response;
-  if (isLost(answered)) return answered;
-  if (answered.statusCode !== 200) return answerOf(begun);
-  let failure: Refusal | undefined;
-  const take = (line: string): void => {
-    const message = parseJson(line);
-    if (!isObject(message)) return;
-    onMessage(message);
-    const said = failureIn(message);
-    if (said !== undefined) failure ??= { ok: false, message: quoteError(said) };
-  };
-  let rest = '';
-  try {
-    for await (const part of answered.setEncoding('utf8')) {
-      const lines = `${rest}${String(part)}`.split('\n');
-      rest = lines.pop() ?? '';
-      if (rest.length > limits.answerBytes) throw new Error(`it is longer than ${formatBytes(limits.answerBytes)}`);
-      lines.forEach(take);
-    }
-    take(rest);
-  } catch (error) {
-    failure ??= { ok: false, message: `the answer broke off (${systemCodeOf(error) ?? messageOf(error)})` };
-  } finally {
-    begun.end();
-  }
-  return failure ?? { ok: true, text: '' };
-}
-
-/** Returns the failure in a message of long work (moby, pkg/jsonmessage). */
-function failureIn(message: JsonObject): string | undefined {
-  const { errorDetail: detail, error } = message;
-  const said = isObject(detail) ? stringOr(detail['message'], '') : '';
-  return said || stringOr(error, '') || undefined;
+  const body = parseJson(text);
+  const message = stringOr(isObject(body) ? body['message'] : undefined, text);
+  return { ok: false, message: quoteError(message) || `HTTP ${String(statusCode)}` };
 }
 
 const start =

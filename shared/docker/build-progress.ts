@@ -59,7 +59,8 @@ export class BuildProgress {
   readonly #otherLines: string[] = [];
   #startedCount = 0;
   #failed: string | undefined;
-  #pushing = false;
+  /** Whether a push has started, in a build that pushes. */
+  pushing = false;
 
   /** @param print called with each line, in the style of `--progress=plain` */
   constructor(print: (line: string) => void) {
@@ -75,7 +76,7 @@ export class BuildProgress {
       return;
     }
     for (const item of objectsOf(update['vertexes'])) this.#updateVertex(item);
-    for (const item of objectsOf(update['statuses'])) this.#pushing ||= stringOr(item['id'], '').startsWith(pushStatus);
+    for (const item of objectsOf(update['statuses'])) this.pushing ||= stringOr(item['id'], '').startsWith(pushStatus);
     for (const item of objectsOf(update['logs'])) this.#printLog(item);
     for (const item of objectsOf(update['warnings'])) this.#print(`WARN: ${decode(item['short'])}`);
   }
@@ -137,11 +138,6 @@ export class BuildProgress {
     return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
   }
 
-  /** Whether a push has started, in a build that pushes. */
-  get pushing(): boolean {
-    return this.#pushing;
-  }
-
   /** Whether a push made the build fail, after all of its steps. */
   get pushFailed(): boolean {
     return pushError.test(this.#lastError() ?? '');
@@ -173,7 +169,7 @@ export class BuildProgress {
     vertex.done = true;
     vertex.error ||= error;
     if (error !== '' && !error.includes('context canceled')) this.#failed ??= `${vertex.name}: ${error}`;
-    this.#pushing ||= vertex.name === imageExporter;
+    this.pushing ||= vertex.name === imageExporter;
     const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
     this.#print(`#${String(vertex.number)} ${end}`);
   }

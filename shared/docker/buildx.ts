@@ -3,14 +3,9 @@ import { CacheFailure, HandoverError, invalidInput, RegistryFailure, setupBuildx
 import { isObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { formatDuration, quoteForeign } from '../base/text.ts';
 import { BuildProgress, type BuildStep } from './build-progress.ts';
-import { causeLine, type DockerCli, lastLine, requireDocker } from './cli.ts';
+import { causeLine, type DockerCli, lastLine, refusePodman } from './cli.ts';
 import { timeLimit } from '../base/deadline.ts';
 import { exceeded, registryLimit } from './registry-commands.ts';
-
-interface Builder {
-  readonly name: string;
-  readonly driver: string;
-}
 
 export interface BuildOutcome {
   readonly steps: readonly BuildStep[];
@@ -18,23 +13,6 @@ export interface BuildOutcome {
   readonly pushFailure: RegistryFailure | undefined;
   /** A sentence for each unreachable cache. BuildKit has built without it. */
   readonly unreadCaches: readonly string[];
-}
-
-export interface Buildx {
-  /** Returns the named builder, or the current one. Throws `builder-unsupported` without buildx or that builder. */
-  builder(name: string | undefined): Promise<Builder>;
-  /**
-   * Runs a build. Throws `build-failed`, or a CacheFailure if the build may succeed without `cache-from`.
-   * @param pushed the references that the build pushes
-   */
-  build(command: BuildCommand, print: (line: string) => void, pushed?: readonly string[]): Promise<BuildOutcome>;
-  /**
-   * Returns the targets that a bake would build, and those with caches that they are built on. Throws `invalid-input` if `docker buildx
-   * bake --print` doesn't print them.
-   */
-  targets(command: BuildCommand, names: readonly string[]): Promise<readonly BakeTarget[]>;
-  /** Runs a build that only writes a cache, until the signal is aborted. Returns why it failed; undefined if the cache was written. */
-  writeCache(command: BuildCommand, signal: AbortSignal): Promise<string | undefined>;
 }
 
 export interface BuildCommand {
@@ -56,46 +34,119 @@ export interface BakeTarget {
   readonly isLinked?: true;
 }
 
-/** @param stepMinutes the step's time limit */
-export function dockerBuildx(cli: DockerCli, stepMinutes: number): Buildx {
-  return {
-    builder: async (name) => {
-      const output = await cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
-      const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
-      if (output.exitCode === 0 && driver !== undefined) {
-        return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
-      }
-      if (name !== undefined && /no builder .* found/.test(output.stderr)) throw await noSuchBuilder(cli, name);
-      const which = name === undefined ? 'the current builder' : `the builder "${quoteForeign(name)}"`;
-      await requireDocker(cli);
-      const cause = causeLine(output);
-      throw new HandoverError(
-        'builder-unsupported',
-        `docker buildx can't use ${which}: ${cause}`,
-        folderHint(cause) ?? setupBuildxHint,
-      );
-    },
-    build: (command, print, pushed = []) => build(cli, command, print, pushed),
+export class Buildx {
+  readonly #cli: DockerCli;
+  readonly #stepMinutes: number;
+
+  /** @param stepMinutes the step's time limit */
+  constructor(cli: DockerCli, stepMinutes: number) {
+    this.#cli = cli;
+    this.#stepMinutes = stepMinutes;
+  }
+
+  /** Returns the named builder, or the current one. Throws `builder-unsupported` without buildx or that builder. */
+  async builder(name: string | undefined): Promise<{ readonly name: string; readonly driver: string }> {
+    const output = await this.#cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
+    const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
+    if (output.exitCode === 0 && driver !== undefined) {
+      return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
+    }
+    if (name !== undefined && /no builder .* found/.test(output.stderr)) throw await noSuchBuilder(this.#cli, name);
+    const which = name === undefined ? 'the current builder' : `the builder "${quoteForeign(name)}"`;
+    await refusePodman(this.#cli);
+    const cause = causeLine(output);
+    const hint = folderHint(cause) ?? setupBuildxHint;
+    throw new HandoverError('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, hint);
+  }
+
+  /** Runs a build, which pushes `pushed`. Throws `build-failed`, or a CacheFailure if it may succeed without `cache-from`. */
+  async build(
+    command: BuildCommand,
+    print: (line: string) => void,
+    pushed: readonly string[] = [],
+  ): Promise<BuildOutcome> {
+    const progress = new BuildProgress(print);
+    // The limit is for the push. The build itself has none.
+    const limit = registryLimit();
+    const exitCode = await this.#run(command, limit.signal, (line) => {
+      progress.line(line);
+      if (pushed.length > 0 && progress.pushing) limit.start();
+    });
+    limit.stop();
+    const outcome = { steps: progress.steps(), unreadCaches: progress.unreadCaches };
+    if (exitCode === 0) return { ...outcome, pushFailure: undefined };
+    const failure = exceeded(limit) ?? progress.failure();
+    if (limit.signal.aborted || (pushed.length > 0 && progress.pushFailed))
+      return { ...outcome, pushFailure: new RegistryFailure('The push', pushed, failure) };
+    throw buildFailure(progress, failure, `docker buildx ${command.name} failed with exit code ${String(exitCode)}`);
+  }
+
+  /** Returns a bake's targets, and those with caches that they are built on. Throws `invalid-input` if `bake --print` lacks them. */
+  async targets(
+    { name: command, args, workdir }: BuildCommand,
+    names: readonly string[],
+  ): Promise<readonly BakeTarget[]> {
+    const output = await this.#cli.query(['buildx', command, ...args], workdir);
+    const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
+    if (found !== undefined) return found;
+    throw invalidInput(
+      `docker buildx bake can't resolve the targets ${names.map((name) => quoteForeign(name)).join(', ')}: ${lastLine(output)}`,
+      'Run `docker buildx bake --print` in the workspace. Check the repository out before this step.',
+    );
+  }
+
+  /** Runs a build that only writes a cache, until the signal is aborted. Returns why it failed; undefined if the cache was written. */
+  async writeCache(command: BuildCommand, signal: AbortSignal): Promise<string | undefined> {
+    const progress = new BuildProgress(() => undefined);
     // A layer is written in one step: 5 minutes without progress are enough for 3 GB at BuildKit's rate. Without a limit, BuildKit repeats
     // requests with status 500 for a quarter of an hour.
-    writeCache: (command, signal) => writeCache(cli, command, Math.min(5, stepMinutes / 4) * 60_000, signal),
-    targets: async ({ name: command, args, workdir }, names) => {
-      const output = await cli.query(['buildx', command, ...args], workdir);
-      const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
-      if (found !== undefined) return found;
-      throw invalidInput(
-        `docker buildx bake can't resolve the targets ${names.map((name) => quoteForeign(name)).join(', ')}: ${lastLine(output)}`,
-        'Run `docker buildx bake --print` in the workspace. Check the repository out before this step.',
-      );
-    },
-  };
+    const idleMs = Math.min(5, this.#stepMinutes / 4) * 60_000;
+    const idle = timeLimit(idleMs);
+    idle.start();
+    const exitCode = await this.#run(command, AbortSignal.any([signal, idle.signal]), (line) => {
+      progress.line(line);
+      idle.restart();
+    });
+    idle.stop();
+    if (idle.signal.aborted) return `it made no progress for ${formatDuration(idleMs)}`;
+    return exitCode === 0 ? undefined : progress.cause();
+  }
+
+  /** Runs buildx to its end, or until the signal is aborted. Calls `onLine` with each line of its progress. Returns the exit code. */
+  async #run(
+    { name, args, workdir }: BuildCommand,
+    signal: AbortSignal,
+    onLine: (line: string) => void,
+  ): Promise<number> {
+    const running = await this.#cli.start(['buildx', name, '--progress=rawjson', ...args], { workdir, signal });
+    running.stdin.end();
+    running.stdout.resume();
+    for await (const line of createInterface({ input: running.stderr })) onLine(line);
+    return running.exit;
+  }
+}
+
+function buildFailure(progress: BuildProgress, failure: string, what: string): HandoverError {
+  if (progress.cacheBroke) return new CacheFailure(progress.cause());
+  if (failure.includes('rawjson'))
+    return new HandoverError('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
+  const { builderFailure } = progress;
+  if (builderFailure !== undefined) {
+    return new HandoverError(
+      'builder-unsupported',
+      `docker buildx can't reach the builder: ${builderFailure}`,
+      'Check that the builder runs, and that this job can reach it: docker buildx inspect --bootstrap.',
+    );
+  }
+  const noBuild = folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.';
+  const hint = progress.began ? 'The log above shows the failed step.' : noBuild;
+  return new HandoverError('build-failed', `${what}: ${failure}`, hint);
 }
 
 /**
  * Reads the output of `docker buildx bake --print`.
  * @param names targets and groups. A group means its targets, even if one of them has the group's name.
- * @returns the targets in the order of the names, each once. Targets with caches that they are built on follow. Undefined if one is
- * missing.
+ * @returns the targets in the order of the names, each once, then those with caches that they are built on. Undefined if one is missing.
  * @internal
  */
 export function parseBakeFile(json: string, names: readonly string[]): readonly BakeTarget[] | undefined {
@@ -148,88 +199,10 @@ async function noSuchBuilder(cli: DockerCli, name: string): Promise<HandoverErro
   );
 }
 
-/**
- * Runs buildx to its end, or until the signal is aborted.
- * @param onLine called with each line of its progress
- * @returns the exit code
- */
-async function run(
-  cli: DockerCli,
-  { name, args, workdir }: BuildCommand,
-  signal: AbortSignal,
-  onLine: (line: string) => void,
-): Promise<number> {
-  const running = await cli.start(['buildx', name, '--progress=rawjson', ...args], { workdir, signal });
-  running.stdin.end();
-  running.stdout.resume();
-  for await (const line of createInterface({ input: running.stderr })) onLine(line);
-  return running.exit;
-}
-
-async function build(
-  cli: DockerCli,
-  command: BuildCommand,
-  print: (line: string) => void,
-  pushed: readonly string[],
-): Promise<BuildOutcome> {
-  const progress = new BuildProgress(print);
-  // The limit is for the push. The build itself has none.
-  const limit = registryLimit();
-  const exitCode = await run(cli, command, limit.signal, (line) => {
-    progress.line(line);
-    if (pushed.length > 0 && progress.pushing) limit.start();
-  });
-  limit.stop();
-  const { unreadCaches } = progress;
-  const steps = progress.steps();
-  if (exitCode === 0) return { steps, pushFailure: undefined, unreadCaches };
-  const failure = exceeded(limit) ?? progress.failure();
-  if (limit.signal.aborted || (pushed.length > 0 && progress.pushFailed)) {
-    return { steps, pushFailure: new RegistryFailure('The push', pushed, failure), unreadCaches };
-  }
-  if (progress.cacheBroke) throw new CacheFailure(progress.cause());
-  if (failure.includes('rawjson')) {
-    throw new HandoverError('builder-unsupported', `This buildx is too old: ${failure}`, setupBuildxHint);
-  }
-  const { builderFailure } = progress;
-  if (builderFailure !== undefined) {
-    throw new HandoverError(
-      'builder-unsupported',
-      `docker buildx can't reach the builder: ${builderFailure}`,
-      'Check that the builder runs, and that this job can reach it: docker buildx inspect --bootstrap.',
-    );
-  }
-  throw new HandoverError(
-    'build-failed',
-    `docker buildx ${command.name} failed with exit code ${String(exitCode)}: ${failure}`,
-    progress.began
-      ? 'The log above shows the failed step.'
-      : (folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.'),
-  );
-}
-
 // buildx writes to its own folder (buildx, util/confutil: ~/.docker/buildx).
 function folderHint(cause: string): string | undefined {
   return /\b(?:mkdir|open|openat|chmod|rename) [^:]+: (?:read-only file system|permission denied)/.test(cause)
     ? 'Set the variable `BUILDX_CONFIG` to a folder that this job may write to, such as `BUILDX_CONFIG: ${{ runner.temp }}/buildx` in the ' +
         '`env:` of this step and of the steps that create the builder. By default, buildx writes to ~/.docker/buildx.'
     : undefined;
-}
-
-async function writeCache(
-  cli: DockerCli,
-  command: BuildCommand,
-  idleMs: number,
-  signal: AbortSignal,
-): Promise<string | undefined> {
-  const progress = new BuildProgress(() => undefined);
-  const idle = timeLimit(idleMs);
-  idle.start();
-  const exitCode = await run(cli, command, AbortSignal.any([signal, idle.signal]), (line) => {
-    progress.line(line);
-    idle.restart();
-  });
-  idle.stop();
-  if (idle.signal.aborted) return `it made no progress for ${formatDuration(idleMs)}`;
-  return exitCode === 0 ? undefined : progress.cause();
 }

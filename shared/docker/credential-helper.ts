@@ -1,8 +1,7 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import type { Readable } from 'node:stream';
+import { addAbortListener, once } from 'node:events';
 import { which } from '@actions/io';
-import { asError, HandoverError, messageOf } from '../base/errors.ts';
+import { HandoverError, messageOf } from '../base/errors.ts';
 import { killTree } from '../base/forced-end.ts';
 import { isObject, parseJson, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
@@ -16,12 +15,7 @@ const answerMs = 60_000;
 const streamMs = 500;
 const mostBytes = 1024 * 1024;
 
-/**
- * Requests the login of a registry from a helper.
- * @param key docker's name for the registry
- * @returns undefined if it has none
- * @throws HandoverError `registry-failed` if it can't run, fails, or returns anything else; the signal's reason
- */
+/** Requests a login by docker's name of the registry. Undefined if there is none. Throws `registry-failed`, or the signal's reason. */
 export async function askHelper(
   name: string,
   key: string,
@@ -43,46 +37,32 @@ export async function askHelper(
   return secret === '' ? undefined : { username, secret };
 }
 
-async function run(
-  name: string,
-  path: string,
-  key: string,
-  signal: AbortSignal,
-): Promise<{ readonly exitCode: number | null; readonly stdout: string }> {
+async function run(name: string, path: string, key: string, signal: AbortSignal) {
   signal.throwIfAborted();
-  const child = spawn(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
   const limit = AbortSignal.timeout(answerMs);
-  const ends = AbortSignal.any([signal, limit]);
-  const end = (): void => {
+  // Not `execFile`: it would read and limit what the helper tells its user.
+  const child = spawn(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const close = (): void => void child.stdout.destroy();
+  const ending = addAbortListener(AbortSignal.any([signal, limit]), () => {
     if (child.pid !== undefined && child.exitCode === null) killTree(child.pid);
-    child.stdout.destroy();
-  };
-  ends.addEventListener('abort', end, { once: true });
-  child.stdin.on('error', () => undefined).end(key);
-  child.once('exit', () => setTimeout(() => child.stdout.destroy(), streamMs).unref());
-  try {
-    const [stdout] = await Promise.all([read(child.stdout), once(child, 'exit')]);
-    ends.throwIfAborted();
-    return { exitCode: child.exitCode, stdout };
-  } catch (error) {
-    if (signal.aborted) throw asError(signal.reason);
-    throw badHelper(name, limit.aborted ? `it gave no answer within ${String(answerMs / 1000)} s` : messageOf(error));
-  } finally {
-    ends.removeEventListener('abort', end);
-    end();
-  }
-}
-
-async function read(stdout: Readable): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  stdout.on('data', (chunk: Buffer) => {
-    size += chunk.length;
-    if (size <= mostBytes) chunks.push(chunk);
-    else stdout.destroy();
+    close();
   });
-  await once(stdout, 'close');
-  return Buffer.concat(chunks).toString();
+  child.once('exit', () => setTimeout(close, streamMs).unref());
+  child.stdin.on('error', () => undefined).end(key);
+  let stdout = '';
+  child.stdout.setEncoding('utf8').on('data', (part: string) => {
+    stdout += part;
+    if (stdout.length > mostBytes) close();
+  });
+  const failure = await once(child, 'close').then(
+    () => (stdout.length > mostBytes ? 'its output is too long' : undefined),
+    messageOf,
+  );
+  ending[Symbol.dispose]();
+  signal.throwIfAborted();
+  if (limit.aborted) throw badHelper(name, `it gave no answer within ${String(answerMs / 1000)} s`);
+  if (failure !== undefined) throw badHelper(name, failure);
+  return { exitCode: child.exitCode, stdout };
 }
 
 function badHelper(name: string, why: string): HandoverError {

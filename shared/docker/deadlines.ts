@@ -1,3 +1,4 @@
+import { addAbortListener } from 'node:events';
 import { abortedAfter, timeLimit } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 
@@ -12,28 +13,22 @@ const answerMs = 60_000;
 export interface Deadlines {
   /** Ends long work. */
   readonly signal: AbortSignal;
-  /**
-   * Waits for short work.
-   * @param giveUp called to end the work, if it is late
-   * @throws the signal's reason, or `docker-unavailable` after the time limit
-   */
+  /** Waits for short work, or calls `giveUp`. Throws the signal's reason, or `docker-unavailable` after the time limit. */
   within<T>(work: Promise<T>, giveUp: () => void): Promise<T>;
   /** The same for cleanup. It works after a cancel, with little time for each query. */
   readonly forCleanUp: Deadlines;
 }
 
-/**
- * @param signal aborted by the cancel of the step
- * @param program the engine's command, for messages
- */
+/** @param program the engine's command, for messages */
 export function deadlines(signal: AbortSignal, program: string): Deadlines {
+  const over = abortedAfter(signal, cancelGraceMs);
   const late = abortedAfter(signal, cleanUpMs, noAnswer(program, cleanUpMs));
   const cleaning: Deadlines = {
     signal: late,
     within: (work, giveUp) => {
       const answer = timeLimit(answerMs, noAnswer(program, answerMs));
       answer.start();
-      return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
+      return unlessAborted(work, AbortSignal.any([late, answer.signal]), giveUp).finally(answer.stop);
     },
     get forCleanUp() {
       return cleaning;
@@ -41,34 +36,23 @@ export function deadlines(signal: AbortSignal, program: string): Deadlines {
   };
   return {
     signal,
-    within: (work, giveUp) => unlessAborted(work, signal, cancelGraceMs, giveUp),
+    within: (work, giveUp) => unlessAborted(work, over, giveUp),
     forCleanUp: cleaning,
   };
 }
 
-/** Returns the work's result. Throws the signal's reason if the work has not ended `graceMs` after the abort, and gives it up. */
-async function unlessAborted<T>(
-  work: Promise<T>,
-  signal: AbortSignal,
-  graceMs: number,
-  giveUp: () => void,
-): Promise<T> {
+/** Returns the work's result. Gives the work up at the abort, and throws the signal's reason. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, giveUp: () => void): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
-  let timer: NodeJS.Timeout | undefined;
   const stop = (): void => {
-    timer = setTimeout(() => {
-      giveUp();
-      reject(asError(signal.reason));
-    }, graceMs);
+    giveUp();
+    reject(asError(signal.reason));
   };
-  signal.addEventListener('abort', stop, { once: true });
-  // Aborted during the start.
-  if (signal.aborted) stop();
+  const listening = addAbortListener(signal, stop);
   try {
     return await Promise.race([work, promise]);
   } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', stop);
+    listening[Symbol.dispose]();
   }
 }
 

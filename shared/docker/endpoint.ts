@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { HandoverError, systemCodeOf } from '../base/errors.ts';
-import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
+import { isObject, type JsonObject, objectOf, parseJson, stringOr } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import type { Proxies } from '../http/proxies.ts';
 import { NotAFile, readSmallFile } from '../bytes/files.ts';
@@ -23,23 +23,13 @@ export interface DockerSettings {
 export interface Endpoint {
   /** In docker's form: `unix:///var/run/docker.sock`. */
   readonly host: string;
-  readonly address: UnixAddress | TcpAddress;
+  readonly address:
+    | { readonly kind: 'unix'; readonly socketPath: string }
+    | { readonly kind: 'tcp'; readonly hostname: string; readonly port: number; readonly tls: Tls | undefined };
   /** Sent with each request, as in docker (config.json, `HttpHeaders`). */
   readonly headers: Readonly<Record<string, string>>;
   /** The version in `DOCKER_API_VERSION`; undefined is negotiated with the engine. */
   readonly apiVersion: string | undefined;
-}
-
-interface UnixAddress {
-  readonly kind: 'unix';
-  readonly socketPath: string;
-}
-
-interface TcpAddress {
-  readonly kind: 'tcp';
-  readonly hostname: string;
-  readonly port: number;
-  readonly tls: Tls | undefined;
 }
 
 /** PEM texts. */
@@ -73,10 +63,7 @@ async function readConfig(folder: string): Promise<JsonObject | undefined> {
   return isObject(config) ? config : undefined;
 }
 
-/**
- * @returns '' for a file that isn't there; undefined for one that can't be read
- * @throws HandoverError `docker-unavailable` for a pipe
- */
+/** Returns '' for a missing file, undefined for an unreadable one. Throws `docker-unavailable` for a pipe. */
 async function readIfThere(path: string): Promise<string | undefined> {
   try {
     return (await readSmallFile(path, limits.jsonBytes)).toString();
@@ -95,7 +82,7 @@ async function readIfThere(path: string): Promise<string | undefined> {
 
 function headersIn(config: JsonObject): Readonly<Record<string, string>> | undefined {
   const { HttpHeaders: given } = config;
-  const headers = Object.entries(isObject(given) ? given : {});
+  const headers = Object.entries(objectOf(given));
   const valid = headers.filter((header): header is [string, string] => {
     const [name, value] = header;
     return /^[\w-]+$/.test(name) && typeof value === 'string' && /^[\t\x20-\x7e]*$/.test(value);

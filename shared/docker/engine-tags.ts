@@ -8,16 +8,7 @@ import type { ListedImage } from './output.ts';
 // tags of killed steps.
 
 /** Temporary tags that this step created; removed on dispose. */
-export interface EngineTags extends AsyncDisposable {
-  /** The images that the engine had before. */
-  readonly before: readonly ListedImage[];
-  /** A unique repository. */
-  readonly repository: string;
-  /** The name of the repository that the engine pulls from this step. */
-  readonly loopbackName: string;
-  /** Adds a temporary tag. It need not exist on dispose. */
-  add(name: string): void;
-}
+export type EngineTags = Readonly<Awaited<ReturnType<typeof engineTags>>>;
 
 // No host has this name (RFC 2606, section 2).
 const host = 'image-handover.invalid';
@@ -30,18 +21,22 @@ interface Tools {
 }
 
 /** @throws HandoverError `image-missing` if the engine can't list its images */
-export async function engineTags({ engine, log }: Tools): Promise<EngineTags> {
+export async function engineTags({ engine, log }: Tools) {
   const before = await engine.images();
   await sweep({ engine, log }, namesOf(before));
   const here = new Set(before.map(({ imageId }) => imageId));
   const own = await livingName();
   const added: string[] = [];
   return {
+    /** The images that the engine had before. */
     before,
+    /** A unique repository. */
     repository: `${host}/${own.name}`,
+    /** The name of the repository that the engine pulls from this step. */
     loopbackName: `${loopback}${own.name}`,
-    add: (name) => void added.push(name),
-    [Symbol.asyncDispose]: async () => {
+    /** Adds a temporary tag. It need not exist on dispose. */
+    add: (name: string) => void added.push(name),
+    [Symbol.asyncDispose]: async (): Promise<void> => {
       for (const name of added.splice(0).reverse()) {
         await takeAway(engine, here, name).catch((error: unknown) => {
           log.warning(`The reference ${name} could not be removed from the engine: ${String(error)}`);

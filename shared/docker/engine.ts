@@ -1,15 +1,16 @@
 import { text } from 'node:stream/consumers';
 import { asError, HandoverError } from '../base/errors.ts';
-import { type LentChunks, writeChunks } from '../bytes/chunks.ts';
+import type { LentChunks } from '../bytes/chunks.ts';
+import { makeTempDir } from '../bytes/files.ts';
 import {
   type CliOutput,
   type CommandName,
   type DockerCli,
   failedCommand,
   lastLine,
+  must,
   outputOf,
-  requireDocker,
-  type RunningCli,
+  refusePodman,
 } from './cli.ts';
 import {
   type EngineInfo,
@@ -20,9 +21,13 @@ import {
   parseInspect,
   parseListing,
   parseLoadOutput,
+  parsePodmanInfo,
+  parsePodmanInspect,
   saysNoSuchImage,
 } from './output.ts';
+import { isDigest } from '../image/digest.ts';
 import { formatPlatform } from '../image/platform.ts';
+import { registryOf } from '../image/reference.ts';
 import { endOfArchive } from '../tar/header.ts';
 
 /** The state of the registry that an image is pulled from. */
@@ -42,36 +47,31 @@ export interface Engine {
   info(): Promise<EngineInfo>;
   /** Returns the image of a reference or ID, or undefined. */
   inspect(image: string): Promise<InspectedImage | undefined>;
-  /**
-   * Returns the images of these references from the engine's own command, as the last check. Undefined if `inspect` uses that command.
-   * Throws `image-missing`.
-   */
+  /** Inspects references by the engine's own command, as the last check; undefined if `inspect` uses it. Throws `image-missing`. */
   readonly confirm: ((references: readonly string[]) => Promise<readonly InspectedImage[]>) | undefined;
-  /**
-   * Loads an uncompressed tarball, and returns the loaded references and IDs. Throws `load-failed`. An error of `chunks` ends the load and
-   * is rethrown.
-   */
+  /** Loads an uncompressed tarball. Returns the loaded references and IDs. Throws `load-failed`, or an error of `chunks`, which ends it. */
   load(chunks: LentChunks): Promise<readonly string[]>;
-  /**
-   * Pulls an image by digest from this step's registry; undefined for an engine that only accepts whole tarballs. Throws `load-failed`, or
-   * the registry's error.
-   */
+  /** Pulls by digest from this step's registry; undefined if only whole tarballs are accepted. Throws `load-failed` or its error. */
   readonly pull: ((reference: string, registry: PullWatch) => Promise<void>) | undefined;
   /** Returns the bytes of `docker save`. Throws `image-not-found` during the iteration. */
   save(image: string): AsyncIterable<Buffer>;
   tag(image: string, reference: string): Promise<void>;
   /** Removes a reference if it exists, and the image with its last one. Also works after a cancel. */
   untag(reference: string): Promise<void>;
-  /**
-   * Removes a tag but keeps the image, untagged if that was its last tag. Also works after a cancel. Undefined for an engine that keeps no
-   * image without a name.
-   */
+  /** Removes a tag but keeps the image, even untagged. Also works after a cancel. Undefined if the engine keeps no image without a name. */
   readonly release: ((reference: string) => Promise<void>) | undefined;
   /** Returns all images, including untagged ones. An image with several names is listed several times. */
   images(): Promise<readonly ListedImage[]>;
   /** The same engine for cleanup. It works after a cancel, with little time for each query. */
   readonly forCleanUp: Engine;
 }
+
+// What failed, and a hint.
+const noDocker = [
+  'No Docker engine answers',
+  'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
+] as const;
+const noPodman = ['Podman fails', 'Run `podman info` in an earlier step, and fix what it reports.'] as const;
 
 /** Docker through its command. */
 export function commandEngine(cli: DockerCli): Engine {
@@ -81,19 +81,63 @@ export function commandEngine(cli: DockerCli): Engine {
       return commandEngine(cli.forCleanUp);
     },
     nameOf: (reference) => reference,
-    info: () => info(cli),
+    info: () => infoWith(cli, '{{json .}}', parseInfo, noDocker),
     inspect: (image) => inspectWith(cli, inspectArgs(image), parseInspect),
     confirm: undefined,
     load: (chunks) => loadInto(cli, chunks),
-    pull: (reference, registry) => pullByCommand(cli, reference, registry),
+    pull: (reference, registry) =>
+      pullWatched(registry, async (signal) => {
+        const output = await outputOf(await cli.start(['pull', '--quiet', reference], { signal }));
+        return output.exitCode === 0 ? undefined : lastLine(output);
+      }),
     save: (image) => saveFrom(cli, ['save', image]),
     tag: async (image, reference) => {
-      await must(cli, ['image', 'tag', image, reference], 'load-failed');
+      await must(cli, 'load-failed', ['image', 'tag', image, reference]);
     },
     untag: (reference) => removeReference(cli, reference),
     release: (reference) => releaseTag(cli, reference),
-    images: () => listImages(cli),
+    images: async () => {
+      const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
+      return parseListing(await must(cli, 'image-missing', args));
+    },
   };
+}
+
+/** Podman, which has no daemon: this step removes its files in `tempRoot`. A load needs up to twice the tarball's size there. */
+export function podmanEngine(cli: DockerCli, tempRoot: string): Engine {
+  const common = commandEngine(cli);
+  return {
+    ...common,
+    get forCleanUp() {
+      return podmanEngine(cli.forCleanUp, tempRoot);
+    },
+    nameOf: podmanName,
+    info: () => infoWith(cli, 'json', parsePodmanInfo, noPodman),
+    inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+    load: async (chunks) => {
+      await using temp = await makeTempDir(tempRoot);
+      return await loadInto(cli, chunks, temp.path);
+    },
+    // It only accepts whole tarballs.
+    pull: undefined,
+    save: (image) => savePodman(cli, tempRoot, image),
+    tag: (image, reference) => common.tag(image, podmanName(reference)),
+    untag: (reference) => common.untag(podmanName(reference)),
+    release: async (reference) => {
+      await must(cli.forCleanUp, 'image-missing', ['image', 'untag', podmanName(reference), podmanName(reference)]);
+    },
+  };
+}
+
+// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
+async function* savePodman(cli: DockerCli, tempRoot: string, image: string): AsyncGenerator<Buffer> {
+  await using temp = await makeTempDir(tempRoot);
+  yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
+}
+
+/** Returns a reference as podman lists it: under `localhost/` without a registry, as in `podman tag`. IDs don't change. @internal */
+export function podmanName(reference: string): string {
+  return registryOf(reference) !== undefined || isDigest(reference) ? reference : `localhost/${reference}`;
 }
 
 /** Returns the arguments to inspect images, one line of JSON each. */
@@ -101,19 +145,7 @@ export function inspectArgs(...images: readonly string[]): readonly string[] {
   return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
 
-/** Runs a short command. Throws `code` if it fails. */
-export async function must(
-  cli: DockerCli,
-  args: readonly string[],
-  code: 'load-failed' | 'image-missing',
-): Promise<CliOutput> {
-  const output = await cli.query(args);
-  if (output.exitCode !== 0) throw failedCommand(cli, code, args, output);
-  return output;
-}
-
-/** Removes a reference if it exists, in docker or podman. */
-export async function removeReference(cli: DockerCli, name: string): Promise<void> {
+async function removeReference(cli: DockerCli, name: string): Promise<void> {
   const args = ['image', 'rm', name];
   const output = await cli.forCleanUp.query(args);
   if (output.exitCode !== 0 && !saysNoSuchImage(output.stderr)) throw failedCommand(cli, 'image-missing', args, output);
@@ -122,35 +154,31 @@ export async function removeReference(cli: DockerCli, name: string): Promise<voi
 // Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
 async function releaseTag({ forCleanUp }: DockerCli, reference: string): Promise<void> {
   const args = ['import', '-', reference];
-  const running = await forCleanUp.start(args);
-  running.stdin.end(endOfArchive);
-  const output = await outputOf(running);
+  const output = await outputOf(await forCleanUp.start(args), emptyTarball());
   if (output.exitCode !== 0) throw failedCommand(forCleanUp, 'image-missing', args, output);
   await removeReference(forCleanUp, reference);
 }
 
-export async function listImages(cli: DockerCli): Promise<readonly ListedImage[]> {
-  const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', listingFormat];
-  const output = await must(cli, args, 'image-missing');
-  return parseListing(output.stdout);
+export async function* emptyTarball(): AsyncGenerator<Buffer> {
+  yield await Promise.resolve(endOfArchive);
 }
 
-async function info(cli: DockerCli): Promise<EngineInfo> {
-  const output = await cli.query(['info', '--format', '{{json .}}']);
-  const parsed = parseInfo(output.stdout);
-  if (output.exitCode !== 0 || parsed === undefined) {
-    await requireDocker(cli);
-    throw new HandoverError(
-      'docker-unavailable',
-      `No Docker engine answers: ${lastLine(output) || `docker info exited with ${String(output.exitCode)}`}`,
-      'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
-    );
-  }
-  return requireSupportedEngine(parsed);
+async function infoWith(
+  cli: DockerCli,
+  format: string,
+  parse: (stdout: string) => EngineInfo | undefined,
+  [what, hint]: readonly [string, string],
+): Promise<EngineInfo> {
+  const output = await cli.query(['info', '--format', format]);
+  const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+  if (parsed !== undefined) return requireSupportedEngine(parsed);
+  if (cli.program === 'docker') await refusePodman(cli);
+  const cause = lastLine(output) || `${cli.program} info exited with ${String(output.exitCode)}`;
+  throw new HandoverError('docker-unavailable', `${what}: ${cause}`, hint);
 }
 
 /** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
-export async function inspectWith(
+async function inspectWith(
   cli: DockerCli,
   args: readonly string[],
   parse: (stdout: string) => InspectedImage | undefined,
@@ -163,28 +191,11 @@ export async function inspectWith(
 }
 
 /** Implements `Engine.load` with a command. */
-export async function loadInto(cli: DockerCli, chunks: LentChunks, tempDir?: string): Promise<readonly string[]> {
-  const output = await feedCommand(await cli.start(['load'], { tempDir }), chunks);
+async function loadInto(cli: DockerCli, chunks: LentChunks, tempDir?: string): Promise<readonly string[]> {
+  const output = await outputOf(await cli.start(['load'], { tempDir }), chunks);
   const { loaded, unpackError = '' } = parseLoadOutput(`${output.stdout}\n${output.stderr}`);
   if (output.exitCode === 0 && unpackError === '') return loaded;
   throw failedCommand(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
-}
-
-/** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
-export async function feedCommand(running: RunningCli, chunks: LentChunks): Promise<CliOutput> {
-  const output = outputOf(running);
-  const ended = new AbortController();
-  void running.exit.then(() => ended.abort());
-  try {
-    await writeChunks(running.stdin, chunks, ended.signal);
-  } catch (error) {
-    // Killed before its input ends, so that it can't accept a part as the whole.
-    running.kill();
-    await running.exit;
-    throw error;
-  }
-  running.stdin.end();
-  return output;
 }
 
 // An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
@@ -217,29 +228,19 @@ export async function pullWatched(
   );
 }
 
-function pullByCommand(cli: DockerCli, reference: string, registry: PullWatch): Promise<void> {
-  return pullWatched(registry, async (signal) => {
-    const running = await cli.start(['pull', '--quiet', reference], { signal });
-    running.stdin.end();
-    const output = await outputOf(running);
-    return output.exitCode === 0 ? undefined : lastLine(output);
-  });
-}
-
 /** Returns the output of a save command. Throws `image-not-found` during the iteration. */
 export async function* saveFrom(cli: DockerCli, args: readonly string[], tempDir?: string): AsyncGenerator<Buffer> {
   const running = await cli.start(args, { tempDir });
   const said = text(running.stderr);
+  said.catch(() => undefined); // thrown where it is awaited
   running.stdin.end();
-  let finished = false;
   try {
     const stdout: AsyncIterable<Buffer> = running.stdout;
     yield* stdout;
     const exitCode = await running.exit;
-    finished = true;
     if (exitCode !== 0) throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
   } finally {
-    if (!finished) running.kill();
+    running.kill();
     await running.exit;
   }
 }
@@ -257,10 +258,7 @@ function failedSave(cli: DockerCli, args: readonly string[], output: CliOutput):
 
 const architectures = ['amd64', 'arm64'];
 
-/**
- * Checks that the engine runs Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` with its platform
- */
+/** Checks that the engine runs Linux containers on amd64 or arm64. Throws `unsupported-host` with its platform. */
 export function requireSupportedEngine(info: EngineInfo): EngineInfo {
   const { os, architecture } = info.platform;
   if (os === 'linux' && architectures.includes(architecture)) return info;

@@ -1,9 +1,18 @@
-import { isObject, type JsonObject, objectsOf, parseJson, stringMapOf, stringOr, stringsOf } from '../base/json.ts';
+import {
+  isObject,
+  type JsonObject,
+  objectOf,
+  objectsOf,
+  parseJson,
+  stringMapOf,
+  stringOr,
+  stringsOf,
+} from '../base/json.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
-import { type ImageStore, imageStores } from '../image/image-store.ts';
+import { dockerStore, type ImageStore, imageStores } from '../image/image-store.ts';
 import { type Platform, platformIn, platformOf, samePlatform } from '../image/platform.ts';
 
-// Pure readers of docker's output.
+// Pure readers of what docker, podman and ctr print.
 
 export interface EngineInfo {
   readonly platform: Platform;
@@ -24,19 +33,11 @@ export interface InspectedImage {
   readonly labels: Readonly<Record<string, string>>;
   /** Inspect's `Config`, which containers use. */
   readonly config: JsonObject;
-  readonly created?: string;
+  readonly created?: string | undefined;
   /** The config digest in the engine's own reading of the manifest; undefined if the engine doesn't return it. */
   readonly configDigest?: Digest | undefined;
   /** Whether the engine has all of its content, as its manifest names it; undefined if that is unknown. */
   readonly isWhole?: boolean | undefined;
-}
-
-/** The report of `docker load`. */
-interface LoadReport {
-  /** The printed references and image IDs. */
-  readonly loaded: readonly string[];
-  /** The engine's message if an image was stored but not unpacked. */
-  readonly unpackError?: string;
 }
 
 /** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
@@ -47,7 +48,7 @@ export function parseInfo(text: string): EngineInfo | undefined {
   const status = JSON.stringify(info['DriverStatus'] ?? []);
   return {
     platform: platformOf(stringOr(info['OSType'], ''), stringOr(info['Architecture'], '')),
-    imageStore: imageStores[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
+    imageStore: dockerStore(status),
     dataRoot: stringOr(info['DockerRootDir'], ''),
     hostName: stringOr(info['Name'], ''),
   };
@@ -71,10 +72,10 @@ function hasAll(manifests: unknown, platform: Platform): boolean | undefined {
 }
 
 /** The same for parsed JSON. */
-export function inspectedImage(image: JsonObject): InspectedImage | undefined {
+function inspectedImage(image: JsonObject): InspectedImage | undefined {
   if (typeof image['Id'] !== 'string') return undefined;
-  const rootFs = isObject(image['RootFS']) ? image['RootFS'] : {};
-  const config = isObject(image['Config']) ? image['Config'] : {};
+  const rootFs = objectOf(image['RootFS']);
+  const config = objectOf(image['Config']);
   const platform = platformOf(
     stringOr(image['Os'], ''),
     stringOr(image['Architecture'], ''),
@@ -87,7 +88,7 @@ export function inspectedImage(image: JsonObject): InspectedImage | undefined {
     diffIds: stringsOf(rootFs['Layers']).filter(isDigest),
     labels: stringMapOf(config['Labels']),
     config,
-    ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
+    created: stringOr(image['Created'], undefined),
     // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
     // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
     isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
@@ -95,14 +96,13 @@ export function inspectedImage(image: JsonObject): InspectedImage | undefined {
 }
 
 /**
- * Reads the output of `docker load`. With the containerd store, a failed unpack is only printed, and load exits with 0 (moby
- * daemon/containerd/image_exporter.go).
+ * Reads the references and image IDs that `docker load` prints. With the containerd store, a failed unpack of a stored image is only
+ * printed, and load exits with 0 (moby daemon/containerd/image_exporter.go).
  */
-export function parseLoadOutput(text: string): LoadReport {
+export function parseLoadOutput(text: string) {
   const lines = text.split(/[\r\n]+/);
   const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-  const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-  return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+  return { loaded, unpackError: lines.find((line) => line.includes('Error unpacking image'))?.trim() };
 }
 
 /** For `image ls --digests --format`. */
@@ -154,4 +154,70 @@ export function saysNoSuchImage(stderr: string): boolean {
 export function parsePush(text: string): Digest | undefined {
   const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
   return isDigest(digest) ? digest : undefined;
+}
+
+/** Reads `podman info --format json`; undefined for anything else. */
+export function parsePodmanInfo(text: string): EngineInfo | undefined {
+  const info = parseJson(text);
+  if (!isObject(info) || !isObject(info['host'])) return undefined;
+  const { host } = info;
+  const store = objectOf(info['store']);
+  return {
+    platform: platformOf(stringOr(host['os'], ''), stringOr(host['arch'], '')),
+    imageStore: imageStores.podman,
+    dataRoot: stringOr(store['graphRoot'], ''),
+    hostName: stringOr(host['hostname'], ''),
+  };
+}
+
+/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. */
+export function parsePodmanInspect(text: string): InspectedImage | undefined {
+  const [image] = objectsOf(parseJson(text));
+  if (image === undefined || typeof image['Id'] !== 'string') return undefined;
+  const digest = `sha256:${image['Id']}`;
+  return inspectedImage({ ...image, Id: isDigest(digest) ? digest : image['Id'] });
+}
+
+/** An image in containerd's list: a name, and its manifest or index. */
+export interface CtrImage {
+  readonly name: string;
+  readonly target: Digest;
+}
+
+/** Reads `ctr images ls` and `ctr images check` (containerd, cmd/ctr/commands/images/images.go: REF, TYPE, DIGEST, …). */
+export function parseCtrImages(text: string): readonly CtrImage[] {
+  return text.split('\n').flatMap((line) => {
+    const [name = '', , target] = line.trim().split(/\s+/);
+    return isDigest(target) ? [{ name, target }] : [];
+  });
+}
+
+/** Reads `ctr images check`: whether all of an image's content is there (STATUS `complete (3/3)`). */
+export function parseCtrCheck(text: string, name: string): boolean {
+  const line = text.split('\n').find((one) => one.split(/\s/)[0] === name);
+  return /\scomplete \((\d+)\/\1\)\s/.test(line ?? '');
+}
+
+/**
+ * Reads `ctr content ls` of one manifest: the config digest that containerd itself read from it, in the label that keeps the config
+ * (core/images/handlers.go, SetChildrenMappedLabels; core/images/mediatypes.go, ChildGCLabels).
+ * @returns undefined when there is no such label
+ */
+export function parseCtrConfigDigest(text: string, manifest: Digest): Digest | undefined {
+  const line = text.split('\n').find((one) => one.split(/\s/)[0] === manifest);
+  const digest = /\bcontainerd\.io\/gc\.ref\.content\.config=([^,\s]+)/.exec(line ?? '')?.[1];
+  return isDigest(digest) ? digest : undefined;
+}
+
+/** Reads the snapshotter of Kubernetes' containers from `containerd config dump` of containerd 1 or 2. Undefined if there is none. */
+export function parseSnapshotter(text: string): string | undefined {
+  let isImages = false;
+  for (const line of text.split('\n').map((one) => one.trim())) {
+    if (line.startsWith('[')) {
+      isImages = /io\.containerd\.grpc\.v1\.cri['"]\.containerd\]$|io\.containerd\.cri\.v1\.images['"]\]$/.test(line);
+    }
+    const found = isImages ? /^snapshotter = ['"]([\w.-]+)['"]$/.exec(line)?.[1] : undefined;
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }

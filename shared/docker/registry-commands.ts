@@ -1,7 +1,7 @@
 import { messageOf, RegistryFailure } from '../base/errors.ts';
 import { retry } from '../http/retry.ts';
 import { formatDuration } from '../base/text.ts';
-import { type CliOutput, type DockerCli, lastLine, outputOf } from './cli.ts';
+import { type DockerCli, lastLine, outputOf } from './cli.ts';
 import { type TimeLimit, timeLimit } from '../base/deadline.ts';
 import { parsePush } from './output.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
@@ -15,11 +15,6 @@ const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
 
-interface AttemptOptions {
-  readonly warning: (message: string) => void;
-  readonly signal: AbortSignal;
-}
-
 /** Limits the time that a command works on a registry. */
 export const registryLimit = (): TimeLimit => timeLimit(registryLimitMs);
 
@@ -29,23 +24,18 @@ export function exceeded({ signal }: TimeLimit): string | undefined {
 }
 
 /** Docker's commands for registries. Each throws a RegistryFailure after its last attempt. */
-export interface RegistryCommands {
-  /** Pulls into the engine, for the engine's platform. */
-  pull(reference: Reference): Promise<void>;
-  /** Pushes a tag of the engine, and returns its digest in the registry. */
-  push(reference: string): Promise<Digest>;
-  /** Returns the config digest of a platform's image, verified by all digests that lead to it. */
-  configDigest(reference: PinnedReference, platform: Platform): Promise<Digest>;
+export type RegistryCommands = Readonly<ReturnType<typeof registryCommands>>;
+
+export function registryCommands(
+  cli: DockerCli,
+  { warning, signal }: { readonly warning: (message: string) => void; readonly signal: AbortSignal },
+) {
   /**
    * Runs other registry work until it succeeds, with at most three attempts and a warning before each retry.
    * @param failed the error of the first attempt, if that was made before
    * @throws RegistryFailure of the last attempt, or of one that would fail again in the same way
    */
-  attempt<T>(work: () => Promise<T>, failed?: RegistryFailure): Promise<T>;
-}
-
-export function registryCommands(cli: DockerCli, { warning, signal }: AttemptOptions): RegistryCommands {
-  const attempt: RegistryCommands['attempt'] = (work, failed) =>
+  const attempt = <T>(work: () => Promise<T>, failed?: RegistryFailure): Promise<T> =>
     retry((count) => (count === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
       attempts: registryAttempts,
       delayMs: () => pauseMs,
@@ -58,30 +48,31 @@ export function registryCommands(cli: DockerCli, { warning, signal }: AttemptOpt
     });
   return {
     attempt,
-    pull: (reference) =>
+    /** Pulls into the engine, for the engine's platform. */
+    pull: async (reference: Reference): Promise<void> => {
+      await attempt(() => run(cli, 'The pull', ['pull', '--quiet', formatReference(reference)]));
+    },
+    /** Pushes a tag of the engine, and returns its digest in the registry. */
+    push: (reference: string) =>
       attempt(async () => {
-        await run(cli, 'The pull', ['pull', '--quiet', formatReference(reference)]);
-      }),
-    push: (reference) =>
-      attempt(async () => {
-        const output = await run(cli, 'The push', ['push', reference]);
-        const digest = parsePush(output.stdout);
+        const digest = parsePush(await run(cli, 'The push', ['push', reference]));
         if (digest === undefined) throw new RegistryFailure('The push', [reference], 'docker push printed no digest');
         return digest;
       }),
-    configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
+    /** Returns the config digest of a platform's image, verified by all digests that lead to it. */
+    configDigest: (reference: PinnedReference, platform: Platform) =>
+      attempt(() => configDigest(cli, reference, platform)),
   };
 }
 
-// The reference is the last argument.
-async function run(cli: DockerCli, work: string, args: readonly string[]): Promise<CliOutput> {
+/** Returns what a command prints. The reference is its last argument. */
+async function run(cli: DockerCli, work: string, args: readonly string[]): Promise<string> {
   const limit = registryLimit();
   const running = await cli.start(args, limit);
-  running.stdin.end();
   limit.start();
   const output = await outputOf(running);
   limit.stop();
-  if (output.exitCode === 0) return output;
+  if (output.exitCode === 0) return output.stdout;
   throw new RegistryFailure(work, args.slice(-1), exceeded(limit) ?? lastLine(output));
 }
 
@@ -100,9 +91,8 @@ async function configDigest(cli: DockerCli, reference: PinnedReference, platform
 
 async function rawManifest(cli: DockerCli, reference: PinnedReference): Promise<Buffer> {
   const name = formatReference(reference);
-  const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
   // The digest proves that decoding to text lost no byte.
-  const bytes = Buffer.from(output.stdout);
+  const bytes = Buffer.from(await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]));
   if (digestOf(bytes) === reference.digest) return bytes;
   throw new RegistryFailure('Reading', [name], 'the received manifest has another digest');
 }

@@ -1,5 +1,6 @@
 import { messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { inPool } from '../base/pool.ts';
 import { awaitKey, type KeyWaits } from '../bytes/locks.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
 import type { Engine } from './engine.ts';
@@ -12,22 +13,7 @@ const atOnce = 8;
  * Sets references, and restores them on dispose unless the step succeeds. So no tag keeps a wrong image, and no earlier image loses its
  * tag. References that another process has set since are not changed.
  */
-export interface TagGuard extends AsyncDisposable {
-  /**
-   * Tags an image. Throws `load-failed`.
-   * @param known the image's ID, and the reference's image, if they have just been inspected
-   * @returns the reference's image after that
-   */
-  tag(
-    image: string,
-    reference: string,
-    known?: { readonly imageId: string; readonly before: InspectedImage | undefined },
-  ): Promise<InspectedImage | undefined>;
-  /** Runs work that sets a reference, such as a pull. Rethrows its error. */
-  during(reference: string, work: () => Promise<void>): Promise<void>;
-  /** Keeps all references. */
-  keep(): void;
-}
+export type TagGuard = ReturnType<typeof guardTags>;
 
 interface Change {
   readonly reference: string;
@@ -39,11 +25,8 @@ interface Change {
   readonly wasHere: boolean;
 }
 
-/**
- * @param onTrouble called with a message if a reference can't be restored
- * @param claim on the references, released after that
- */
-export function guardTags(engine: Engine, onTrouble: (message: string) => void, claim?: AsyncDisposable): TagGuard {
+/** @param claim on the references, released on dispose */
+export function guardTags(engine: Engine, onTrouble: (message: string) => void, claim?: AsyncDisposable) {
   const changes: Change[] = [];
   let keepsAll = false;
   const { forCleanUp } = engine;
@@ -63,7 +46,8 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
     }
   };
   return {
-    during: async (reference, work) => {
+    /** Runs work that sets a reference, such as a pull. Rethrows its error. */
+    during: async (reference: string, work: () => Promise<void>): Promise<void> => {
       const here = new Set((await engine.images()).map(({ imageId }) => imageId));
       const before = (await engine.inspect(reference))?.imageId;
       try {
@@ -73,7 +57,12 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
         changes.push({ reference, before, after, wasHere: after !== undefined && here.has(after) });
       }
     },
-    tag: async (image, reference, known) => {
+    /** Tags an image, and returns the reference's image. `known` has just been inspected. Throws `load-failed`. */
+    tag: async (
+      image: string,
+      reference: string,
+      known?: { readonly imageId: string; readonly before: InspectedImage | undefined },
+    ): Promise<InspectedImage | undefined> => {
       const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
       const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
       // Also if the command fails after it has set the tag.
@@ -81,12 +70,11 @@ export function guardTags(engine: Engine, onTrouble: (message: string) => void, 
       await engine.tag(image, reference);
       return engine.inspect(reference);
     },
+    /** Keeps all references. */
     keep: () => void (keepsAll = true),
-    [Symbol.asyncDispose]: async () => {
-      const references = keepsAll ? [] : [...new Set(changes.map(({ reference }) => reference))];
-      for (let at = 0; at < references.length; at += atOnce) {
-        await Promise.all(references.slice(at, at + atOnce).map(putBackAll));
-      }
+    [Symbol.asyncDispose]: async (): Promise<void> => {
+      const references = new Set(keepsAll ? [] : changes.map(({ reference }) => reference));
+      await inPool(references, atOnce, putBackAll);
       await claim?.[Symbol.asyncDispose]();
     },
   };
@@ -100,24 +88,14 @@ export function placeOf({ hostName, dataRoot }: Pick<EngineInfo, 'hostName' | 'd
   return `${hostName} ${dataRoot}`;
 }
 
-interface Tools {
-  readonly log: Pick<Log, 'info' | 'warning'>;
-  readonly signal: AbortSignal;
-}
-
 // Longer than a step needs to tag its images, and than most pulls and pushes.
 const usualWaits: KeyWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
 
-/**
- * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
- * @param waits how long to wait for another process before a warning
- * @returns disposed of to release them
- * @throws AbortError if the signal is aborted
- */
+/** Claims references in some engines until disposed of, in a fixed order, so that two steps can't wait for each other. */
 export async function claimTags(
   places: readonly string[],
   references: readonly Reference[],
-  { log, signal }: Tools,
+  { log, signal }: { readonly log: Pick<Log, 'info' | 'warning'>; readonly signal: AbortSignal },
   waits = usualWaits,
 ): Promise<AsyncDisposable> {
   const names = [...new Set(references.map(formatReference))];
@@ -127,9 +105,7 @@ export async function claimTags(
     const lock = await awaitKey(key, {
       signal,
       waits,
-      onWait: (holder) => {
-        log.info(`Waiting for another step that sets ${name}: ${holder}.`);
-      },
+      onWait: (holder) => log.info(`Waiting for another step that sets ${name}: ${holder}.`),
       onGiveUp: (holder) => {
         log.warning(
           `Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`,

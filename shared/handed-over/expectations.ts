@@ -14,10 +14,7 @@ export interface Expectations {
 
 const revisionLabel = 'org.opencontainers.image.revision';
 
-/**
- * Reads the input `expected-config-digest`.
- * @throws HandoverError `invalid-input`
- */
+/** @throws HandoverError `invalid-input` for the input `expected-config-digest` */
 export function parseExpectedDigest(text: string): Digest {
   const digest = parseDigest(text);
   if (digest !== undefined) return digest;

@@ -1,11 +1,12 @@
 import type { ArtifactContent, ReadRange } from '../artifacts/store.ts';
-import { corruptArtifact, messageOf } from '../base/errors.ts';
+import { corruptArtifact, type HandoverError, messageOf, translated } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
-import { copiedBytes, type LentChunks } from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunk, withHead } from '../bytes/chunks.ts';
 import { type Digest, digestOf } from '../image/digest.ts';
 import {
   configFault,
+  contentsOf,
   type Descriptor,
   type ImageConfig,
   type ImageContents,
@@ -22,7 +23,8 @@ import {
   type RecordLayer,
 } from '../image/record.ts';
 import type { Reference } from '../image/reference.ts';
-import { layerChunks } from '../tar/layer-form.ts';
+import { layerPackingOf, wrongForm } from '../tar/compression.ts';
+import { tarBlock } from '../tar/header.ts';
 
 // An image's identity is computed from the bytes of its config and manifest, never taken from the record. The record only gives
 // the positions of these bytes, and everything else in it has to match them. The inputs' expectations and the engine's image are
@@ -37,7 +39,7 @@ export interface Identity extends ImageConfig {
 }
 
 /** A layer and its position in the tarball. */
-export type LocatedLayer = Required<RecordLayer>;
+export type LocatedLayer = RecordLayer & { readonly offset: number };
 
 /** An image in an artifact whose layers can be read one by one. */
 export interface RangedImage {
@@ -52,14 +54,15 @@ export interface RangedImage {
  * @param onBytes called with the number of bytes of each part that has arrived
  * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
  */
-export function layerBytes(
+export async function* layerBytes(
   { digest, size, mediaType, offset }: LocatedLayer,
   read: ReadRange,
   onBytes: (bytes: number) => void,
-): LentChunks {
-  return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) =>
-    corruptArtifact(`The layer ${digest} in the artifact ${what}.`),
-  );
+): AsyncGenerator<LentChunk> {
+  const { head, all } = await withHead(read(offset, offset + size, onBytes), tarBlock);
+  const wrong = wrongForm(mediaType, layerPackingOf(head));
+  if (wrong !== undefined) throw corruptArtifact(`The layer ${digest} in the artifact ${wrong}.`);
+  yield* all;
 }
 
 /** An image of an artifact, identified before any of its layers is read. */
@@ -118,39 +121,24 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
   const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
   const configDigest = digestOf(configBytes);
   requireAgreement('config digest', image.configDigest, configDigest);
-  const config = parsed(() => parseConfig(configBytes, 'the config'));
+  // An unreadable document is a mismatch with the record.
+  const mismatch = (error: unknown): HandoverError => corrupt(messageOf(error), error);
+  const config = translated(() => parseConfig(configBytes, 'the config'), mismatch);
   if (manifestAt === undefined) {
     const identity = { ...config, configDigest, manifestDigest: undefined };
-    requireRecorded(image, identity, undefined);
+    requireRecorded(image, identity);
     return { identity, references, ranged: undefined };
   }
   const manifestBytes = await bytesAt(manifestAt);
-  const manifest = parsed(() => parseManifest(manifestBytes, 'the manifest'));
-  const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
+  const manifest = translated(() => parseManifest(manifestBytes, 'the manifest'), mismatch);
+  const identity = { ...config, configDigest, manifestDigest: manifest.digest };
   requireAgreement('config digest', image.configDigest, manifest.config.digest);
   requireRecorded(image, identity, manifest.layers);
   const fault = configFault(manifest, configBytes, config);
   if (fault !== undefined) throw corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
-  const contents = {
-    configDigest,
-    configBytes,
-    config,
-    manifestDigest: identity.manifestDigest,
-    manifestBytes,
-    manifestMediaType: manifest.mediaType,
-    layers: manifest.layers,
-  };
+  const contents = contentsOf(configBytes, config, manifest);
   const layers = locatedLayers(image, manifest.layers);
   return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
-}
-
-/** Reports an unreadable document as a mismatch with the record. */
-function parsed<T>(parse: () => T): T {
-  try {
-    return parse();
-  } catch (error) {
-    throw corrupt(messageOf(error), error);
-  }
 }
 
 /** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
@@ -167,11 +155,7 @@ function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): re
  * @param layers the layers in the image's manifest; undefined for an image without one
  * @throws HandoverError `artifact-corrupt` when they differ
  */
-export function requireRecorded(
-  record: RecordedImage,
-  identity: Identity,
-  layers: readonly Descriptor[] | undefined,
-): void {
+export function requireRecorded(record: RecordedImage, identity: Identity, layers?: readonly Descriptor[]): void {
   const { configDigest, manifestDigest, diffIds, platform, labels } = identity;
   requireAgreement('config digest', record.configDigest, configDigest ?? 'none');
   if (record.manifestDigests.length > 0)

@@ -1,13 +1,13 @@
 import { HandoverError, invalidTarball } from '../base/errors.ts';
 import type { Digest } from '../image/digest.ts';
-import { formatManifest, type ImageContents, layerMediaType } from '../image/manifest.ts';
+import { contentsOf, formatManifest, type ImageContents, type Manifest, layerMediaType } from '../image/manifest.ts';
 import type { Platform } from '../image/platform.ts';
 import { corrupt, type HandoverRecord, imagesOf, recordName } from '../image/record.ts';
 import { canonicalReference, formatReference, parseTaggedReference, type Reference } from '../image/reference.ts';
-import { chooseImage, contentsOf, type TarballImage, type TarballManifest } from '../tar/tarball-images.ts';
+import { chooseImage, type TarballImage, type TarballManifest } from '../tar/tarball-images.ts';
 import { type Expectations, requireExpected } from './expectations.ts';
 import type { FoundArtifact } from './find.ts';
-import { type IdentifiedImage, type Identity, requireRecorded } from './identity.ts';
+import { type IdentifiedImage, requireRecorded } from './identity.ts';
 
 // Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
 // references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
@@ -54,7 +54,7 @@ export function resolveArtifact(found: FoundArtifact, wish: Wish): OpenedArtifac
   const images = identified === undefined ? undefined : requireOne(selectImages(identified, wish.reference));
   // A record alone is only a claim. It can be a reason to load nothing, never to load.
   const claims = record === undefined ? [] : selectImages(imagesOf(record), wish.reference);
-  requireExpected(wish, images === undefined ? claims : identitiesOf(images));
+  requireExpected(wish, images?.map(({ identity }) => identity) ?? claims);
   return { ...found, wish, images };
 }
 
@@ -77,10 +77,6 @@ function ownReferences([first = fallbackReference, ...others]: readonly Referenc
 
 function hasReference(references: readonly Reference[], wanted: Reference): boolean {
   return references.some((reference) => formatReference(reference) === formatReference(wanted));
-}
-
-function identitiesOf(images: readonly { readonly identity: Identity }[]): readonly Identity[] {
-  return images.map(({ identity }) => identity);
 }
 
 /** Returns the same images as a list of at least one. */
@@ -109,23 +105,19 @@ export function onlyImage(found: FoundArtifact, wanted: Reference | undefined): 
   );
 }
 
-interface TarballFacts {
-  /** Selects one of several platforms. */
-  readonly platform: Platform;
-  /** Whether to refuse an image without a manifest of its own. */
-  readonly needsManifest: boolean;
-}
-
 /**
  * Resolves the images that a whole tarball contained against the artifact's record and its wish.
  * @param images all images of the tarball
+ * @param platform selects one of several
+ * @param needsManifest whether to refuse an image without a manifest of its own
  * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch`, `image-mismatch`,
  *   `revision-mismatch`
  */
 export function resolveTarball(
   images: readonly TarballImage[],
   { record, wish, images: known }: OpenedArtifact,
-  { platform, needsManifest }: TarballFacts,
+  platform: Platform,
+  needsManifest: boolean,
 ): ResolvedImages<TarballResolvedImage> {
   const selected =
     record === undefined
@@ -140,7 +132,8 @@ export function resolveTarball(
   requireDistinctReferences(selected);
   const resolved = requireOne(selected.map(resolvedImage));
   // Known images were compared before, and the tarball has to contain these.
-  if (known === undefined) requireExpected(wish, identitiesOf(resolved));
+  const identities = resolved.map(({ identity }) => identity);
+  if (known === undefined) requireExpected(wish, identities);
   return resolved;
 }
 
@@ -190,11 +183,7 @@ function recordedImages(
   });
 }
 
-/**
- * @param known the digest of the manifest that was read by its position
- * @param recorded the digests in the record; may be empty
- * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
- */
+/** @param known the digest of the manifest that was read by its position, before those in the record */
 function requireManifest(
   { manifests }: TarballImage,
   known: Digest | undefined,
@@ -226,21 +215,19 @@ function requireDistinctReferences(selected: readonly SelectedImage[]): void {
 // A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
 // unpredictable.
 function resolvedImage({ image, manifest, references }: SelectedImage): TarballResolvedImage {
-  const contents = manifest === undefined ? generatedContents(image) : contentsOf(image, manifest);
+  const contents = contentsOf(image.configBytes, image.config, manifest ?? generatedManifest(image));
   const { config, configDigest, manifestDigest } = contents;
   const layerNames = image.layers.map(({ name }) => name);
   return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };
 }
 
-function generatedContents({ configDigest, configBytes, config, layers }: TarballImage): ImageContents {
+function generatedManifest({ configDigest, configBytes, layers }: TarballImage): Manifest {
   const described = layers.map(({ digest, size, packing }) => ({
     digest,
     size,
     mediaType: layerMediaType(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
-    annotations: {},
   }));
-  const manifest = formatManifest({ digest: configDigest, size: configBytes.length }, described);
-  return { configDigest, configBytes, config, ...manifest, layers: described };
+  return formatManifest({ digest: configDigest, size: configBytes.length }, described);
 }
 
 /**

@@ -65,7 +65,7 @@ function planChoice(
       'Name the branch too, such as `branch: main`.',
     );
   }
-  const [alone] = given({ branch, event, [repositoryInput]: repository });
+  const alone = firstGiven({ branch, event, [repositoryInput]: repository });
   if (alone === undefined) return undefined;
   throw invalidInput(
     `The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`,
@@ -83,7 +83,7 @@ function planWorkflow(workflow: string): string {
 }
 
 function planRunId(runId: string, others: Readonly<Record<string, string | undefined>>): number {
-  const [conflict] = given(others);
+  const conflict = firstGiven(others);
   if (conflict !== undefined) {
     throw invalidInput(
       `Both \`run-id\` (${quoteForeign(runId)}) and \`${conflict}\` are given.`,
@@ -98,6 +98,6 @@ function planRunId(runId: string, others: Readonly<Record<string, string | undef
   );
 }
 
-function given(inputs: Readonly<Record<string, string | undefined>>): readonly string[] {
-  return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+function firstGiven(inputs: Readonly<Record<string, string | undefined>>): string | undefined {
+  return Object.entries(inputs).find(([, value]) => value !== undefined)?.[0];
 }

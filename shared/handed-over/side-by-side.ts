@@ -15,21 +15,20 @@ export async function sideBySide<T, U>(
   atOnce: number,
   work: (value: T, name: string) => Promise<U>,
 ): Promise<readonly Outcome<U>[]> {
+  const next = async (outcome: Outcome<T>): Promise<Outcome<U>> => {
+    if (!outcome.ok) return outcome;
+    const { name, value } = outcome;
+    try {
+      return { name, ok: true, value: await work(value, name) };
+    } catch (error) {
+      return { name, ok: false, error };
+    }
+  };
   const after: Outcome<U>[] = [];
   await inPool(before.entries(), atOnce, async ([position, outcome]) => {
-    after[position] = await next(outcome, work);
+    after[position] = await next(outcome);
   });
   return after;
-}
-
-async function next<T, U>(outcome: Outcome<T>, work: (value: T, name: string) => Promise<U>): Promise<Outcome<U>> {
-  if (!outcome.ok) return outcome;
-  const { name, value } = outcome;
-  try {
-    return { name, ok: true, value: await work(value, name) };
-  } catch (error) {
-    return { name, ok: false, error };
-  }
 }
 
 /**
@@ -38,9 +37,9 @@ async function next<T, U>(outcome: Outcome<T>, work: (value: T, name: string) =>
  * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
  */
 export function requireAll<T>(outcomes: readonly Outcome<T>[], done: string): readonly T[] {
-  const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+  const failures = outcomes.filter((outcome) => !outcome.ok);
   const [first] = failures;
-  if (first === undefined) return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+  if (first === undefined) return outcomes.filter((outcome) => outcome.ok).map(({ value }) => value);
   const defect = failures.find(({ error }) => !(error instanceof HandoverError));
   if (defect !== undefined || outcomes.length === 1) throw (defect ?? first).error;
 

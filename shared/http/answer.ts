@@ -21,6 +21,11 @@ export class HttpError extends Error {
   }
 }
 
+/** Whether an error is an answer with one of these statuses. */
+export function hasStatus(error: unknown, ...statuses: readonly number[]): error is HttpError {
+  return error instanceof HttpError && statuses.includes(error.status);
+}
+
 export interface Answer {
   readonly status: number;
   /** Returns a header's values, joined with commas; empty without one. */
@@ -28,10 +33,7 @@ export interface Answer {
   readonly text: string;
 }
 
-/**
- * Reads an answer to its end, as text.
- * @throws HttpError when it is larger than any honest answer, or can't be unpacked
- */
+/** Reads an answer to its end, as text. Throws HttpError when it is larger than any honest answer, or can't be unpacked. */
 export async function readAnswer({ statusCode: status, headers, body }: HttpResponse): Promise<Answer> {
   const header = (name: string): string => [headers[name] ?? ''].flat().join(', ');
   const chunks: Buffer[] = [];
@@ -53,10 +55,7 @@ export async function readAnswer({ statusCode: status, headers, body }: HttpResp
   }
 }
 
-/**
- * Reads a small answer of the artifact service or its blob store.
- * @throws HttpError unless the status is a success
- */
+/** Reads a small answer of the artifact service or its blob store. Throws HttpError unless the status is a success. */
 export async function readText(response: HttpResponse): Promise<string> {
   const answer = await readAnswer(response);
   if (answer.status < 300) return answer.text;

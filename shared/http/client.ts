@@ -16,11 +16,11 @@ export interface HttpRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Buffer | string | StreamedBody;
   /** Ends this request alone. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Whether it is sent even after the step was cancelled. */
   readonly outlivesStep?: true;
   /** How long the answer may take after the request is sent, in ms; 30 s by default. */
-  readonly answerMs?: number;
+  readonly answerMs?: number | undefined;
 }
 
 /** An answer whose body is still arriving. */
@@ -66,11 +66,10 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
       const dispatcher = isLoopback(host) ? direct : protocol === 'https:' ? secure : plain;
       const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
       if (body === undefined || typeof body === 'string')
-        return watched(await request(url, { ...common, headers, ...(body === undefined ? {} : { body }) }));
-      const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
-      const length = { 'content-length': String(streamed.size) };
-      const chunks = Readable.from(streamed.chunks);
-      return watched(await request(url, { ...common, headers: { ...headers, ...length }, body: chunks }));
+        return watched(await request(url, { ...common, headers, body: body ?? null }));
+      const { size, chunks } = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+      const sized = { ...headers, 'content-length': String(size) };
+      return watched(await request(url, { ...common, headers: sized, body: Readable.from(chunks) }));
     },
     close: async () => {
       await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));

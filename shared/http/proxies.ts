@@ -1,31 +1,29 @@
 import { HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 
-/** A proxy of the environment. */
 export interface Proxy {
-  /** The variable's exact name. */
+  /** The exact name of the environment's variable. */
   readonly variable: string;
   readonly value: string;
 }
 
 /** The proxies of the environment, one for the URLs of each scheme. */
 export interface Proxies {
-  readonly http?: Proxy;
-  readonly https?: Proxy;
+  readonly http?: Proxy | undefined;
+  readonly https?: Proxy | undefined;
   /** The hosts that are reached without a proxy, as in `no_proxy`. */
   readonly except: string;
 }
 
 /** Reads the proxies from variables in lower or upper case; `variable` returns a variable's text or ''. */
 export function proxiesOf(variable: (name: string) => string): Proxies {
-  const first = (...names: readonly string[]): Proxies['http'] => {
+  const first = (...names: readonly string[]): Proxy | undefined => {
     const name = names.find((each) => variable(each).trim() !== '');
     return name === undefined ? undefined : { variable: name, value: variable(name) };
   };
-  const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
   return {
-    ...(http === undefined ? {} : { http }),
-    ...(https === undefined ? {} : { https }),
+    http: first('http_proxy', 'HTTP_PROXY'),
+    https: first('https_proxy', 'HTTPS_PROXY'),
     except: variable('no_proxy') || variable('NO_PROXY'),
   };
 }

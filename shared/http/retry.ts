@@ -12,20 +12,23 @@ interface RetryOptions {
   readonly isRetryable: (error: unknown) => boolean;
   /** Called before each pause. */
   readonly onRetry?: (error: unknown, attempt: number, delayMs: number) => void;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-export async function retry<T>(work: (attempt: number) => Promise<T>, options: RetryOptions): Promise<T> {
+export async function retry<T>(
+  work: (attempt: number) => Promise<T>,
+  { attempts, delayMs, isRetryable, onRetry, signal }: RetryOptions,
+): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work(attempt);
     } catch (error) {
-      options.signal?.throwIfAborted();
-      if (attempt >= options.attempts || !options.isRetryable(error)) throw error;
-      const delayMs = options.delayMs(attempt, error);
-      options.onRetry?.(error, attempt, delayMs);
-      await sleep(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+      signal?.throwIfAborted();
+      if (attempt >= attempts || !isRetryable(error)) throw error;
+      const pauseMs = delayMs(attempt, error);
+      onRetry?.(error, attempt, pauseMs);
+      await sleep(pauseMs, undefined, { signal });
     }
   }
 }
@@ -35,11 +38,9 @@ export function backoff(firstMs: number, maxMs: number): (attempt: number) => nu
   return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
 
-const transientStatus: readonly number[] = [408, 429, 500, 502, 503, 504];
-
-/** Whether a service that answers with this status may give another answer in a moment. */
-export function isTransientStatus(status: number): boolean {
-  return transientStatus.includes(status);
+/** Whether a service that answers with this status will not give another answer in a moment. */
+export function isFinal(status: number): boolean {
+  return ![408, 429, 500, 502, 503, 504].includes(status);
 }
 
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
@@ -52,7 +53,7 @@ const transientCodes: readonly string[] = [
 
 /** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
 export function isTransient(error: unknown): boolean {
-  if (error instanceof HttpError) return isTransientStatus(error.status);
+  if (error instanceof HttpError) return !isFinal(error.status);
   return transientCodes.includes(systemCodeOf(error) ?? '');
 }
 
@@ -72,14 +73,19 @@ const policies = {
 /** The longest pause that a service gets, in ms, if it asks for a longer one. */
 export const longestRetryAfterMs = 60_000;
 
-export interface AgainOptions {
-  /** The request's name in the log. */
-  readonly what: () => string;
+/** What requests that are retried have in common. */
+export interface Retries {
   /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
+  /** Ends the requests, and the pauses between them. */
   readonly signal: AbortSignal;
+}
+
+export interface AgainOptions extends Retries {
+  /** The request's name in the log. */
+  readonly what: string;
   /** Whether another request can help; `isTransient` by default. */
-  readonly isRetryable?: (error: unknown) => boolean;
+  readonly isRetryable?: ((error: unknown) => boolean) | undefined;
   /** Whether it can help without a pause; called before the pause. */
   readonly isAtOnce?: (error: unknown) => boolean;
 }
@@ -92,18 +98,17 @@ export function again<T>(
 ): Promise<T> {
   const { attempts, firstMs, longestMs } = policies[policy];
   const doubling = backoff(firstMs, longestMs);
-  const pauseMs = (attempt: number, error: unknown): number => {
-    if (isAtOnce(error)) return 0;
-    const wanted = error instanceof HttpError ? error.retryAfterMs : undefined;
-    return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
-  };
   return retry(request, {
     attempts,
-    delayMs: pauseMs,
+    delayMs: (attempt, error) => {
+      if (isAtOnce(error)) return 0;
+      const wanted = error instanceof HttpError ? error.retryAfterMs : undefined;
+      return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+    },
     isRetryable: (error) => isAtOnce(error) || isRetryable(error),
     onRetry: (error, attempt, delayMs) => {
       const next = delayMs === 0 ? 'at once' : `in ${formatDuration(delayMs)}`;
-      onRetry(`${what()}: ${messageOf(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+      onRetry(`${what}: ${messageOf(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
     },
     signal,
   });

@@ -20,30 +20,19 @@ export function isPattern(text: string): boolean {
   return /[*?]/.test(text);
 }
 
-/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is proportional to both lengths. */
 export function matchesPattern(pattern: string, name: string): boolean {
-  let at = 0;
-  let position = 0;
-  // The position of the last `*`, and of the end of its match.
-  let star = -1;
-  let swallowed = 0;
-  while (position < name.length) {
-    if (pattern[at] === '*') {
-      star = at;
-      at += 1;
-      swallowed = position;
-    } else if (pattern[at] === '?' || pattern[at] === name[position]) {
-      at += 1;
-      position += 1;
-    } else if (star >= 0) {
-      swallowed += 1;
-      position = swallowed;
-      at = star + 1;
-    } else {
-      return false;
-    }
+  // Whether the part of the pattern that was read matches the first `length` characters of the name.
+  let matches = Array.from({ length: name.length + 1 }, (_, length) => length === 0);
+  for (const mark of pattern.split('')) {
+    const shortest = matches.indexOf(true);
+    matches = matches.map((_, length) =>
+      mark === '*'
+        ? shortest >= 0 && length >= shortest
+        : matches[length - 1] === true && (mark === '?' || mark === name[length - 1]),
+    );
   }
-  return /^\**$/.test(pattern.slice(at));
+  return matches.at(-1) === true;
 }
 
 // A wanted artifact is given by its name, a pattern, or `id:` and its id, which can't be a name.
@@ -74,15 +63,9 @@ export function chooseWanted(names: readonly string[], ids: readonly string[]): 
   }
   if (ids.length > 0) return [...new Set(ids)].map((id) => `id:${id}`);
   if (names.length === 0) throw invalidInput('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-  names.forEach(requireNameOrPattern);
+  for (const name of names) {
+    const parts = isPattern(name) ? name.split(/[*?]+/).filter((part) => part !== '') : [name];
+    parts.forEach(requireArtifactName);
+  }
   return [...new Set(names)];
-}
-
-/**
- * Checks a name or a pattern of artifacts.
- * @throws HandoverError `invalid-input`
- */
-function requireNameOrPattern(text: string): void {
-  if (!isPattern(text)) requireArtifactName(text);
-  for (const part of text.split(/[*?]+/)) if (part !== '') requireArtifactName(part);
 }

@@ -3,10 +3,8 @@ import { createHash } from 'node:crypto';
 /** `sha256:` and 64 lower-case hex digits (OCI image-spec, descriptor.md, "Digests"). */
 export type Digest = `sha256:${string}`;
 
-const pattern = /^sha256:[0-9a-f]{64}$/;
-
 export function isDigest(text: unknown): text is Digest {
-  return typeof text === 'string' && pattern.test(text);
+  return typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 }
 
 /** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
@@ -14,6 +12,11 @@ export function isOtherDigest(text: unknown): text is string {
   return (
     typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text)
   );
+}
+
+/** Returns the digest in the path of a blob in an OCI layout or a tarball; undefined for another path. */
+export function blobDigest(path: string): Digest | undefined {
+  return parseDigest(/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? '');
 }
 
 /** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */

@@ -23,7 +23,6 @@ const architectures = new Map([
   ['X64', 'amd64'],
   ['ARM64', 'arm64'],
 ]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
 
 /**
  * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
@@ -39,10 +38,8 @@ export function runnerPlatform({ architecture }: Runner): Platform {
   );
 }
 
-/**
- * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
- * for Linux containers.
- */
+// Most Windows and macOS runners, and those of other architectures, have no engine for Linux containers.
+/** Explains an error by the runner, if that is the cause. */
 export function explainRunner(error: unknown, { os, architecture }: Runner): unknown {
   const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
   if (isUsual || !(error instanceof HandoverError)) return error;
@@ -51,7 +48,7 @@ export function explainRunner(error: unknown, { os, architecture }: Runner): unk
   return new HandoverError(
     'unsupported-host',
     `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`,
-    `${supported} Or start an engine with Linux containers on this runner in a step before.`,
+    'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64). Or start an engine with Linux containers on this runner in a step before.',
     error,
   );
 }

@@ -12,7 +12,7 @@ export interface ImageStore {
   readonly returnsConfig: boolean;
 }
 
-/** All kinds of image stores. A new one gets a row here, and no other code compares stores. */
+/** All kinds of image stores. A new one gets a row here, and `dockerStore` recognizes it. No other code compares stores. */
 export const imageStores = {
   // It keeps the whole tarball next to the unpacked layers during a load.
   classic: {
@@ -37,3 +37,8 @@ export const imageStores = {
     returnsConfig: false,
   },
 } as const satisfies Readonly<Record<string, ImageStore>>;
+
+/** Returns the store of a Docker engine, from the `DriverStatus` in its info. */
+export function dockerStore(driverStatus: string): ImageStore {
+  return driverStatus.includes('io.containerd.snapshotter') ? imageStores.containerd : imageStores.classic;
+}

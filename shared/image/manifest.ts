@@ -4,6 +4,7 @@ import {
   isByteCount,
   isObject,
   type JsonObject,
+  objectOf,
   objectsOf,
   stringMapOf,
   stringOr,
@@ -19,6 +20,12 @@ import { archiveShape, configShape, manifestShape } from './shapes.ts';
 
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
 export type LayerFormat = 'gzip' | 'zstd' | 'uncompressed';
+
+/** A format and its level; without one the compressor's own default counts. */
+export interface LayerCompression {
+  readonly format: LayerFormat;
+  readonly level: number | undefined;
+}
 
 /** How a layer of that format is called in a manifest. */
 export function layerMediaType(format: LayerFormat): string {
@@ -38,16 +45,22 @@ export const mediaTypes = {
 } as const;
 
 /** Points to a blob: what it is, which, and its size in bytes. */
-export interface Descriptor {
+export interface BlobDescriptor {
   readonly mediaType: string;
   readonly digest: Digest;
   readonly size: number;
-  readonly platform?: Platform;
+}
+
+/** A blob in a manifest or an index. */
+export interface Descriptor extends BlobDescriptor {
+  readonly platform?: Platform | undefined;
   readonly annotations: Readonly<Record<string, string>>;
 }
 
 /** A manifest (OCI image-spec, manifest.md). */
 export interface Manifest {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
   /** The OCI type when it isn't set. */
   readonly mediaType: string;
   readonly config: Descriptor;
@@ -59,7 +72,7 @@ export interface ImageConfig {
   readonly platform: Platform;
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
-  readonly created?: string;
+  readonly created?: string | undefined;
   /** Its member `config`: what containers are made of. */
   readonly config: JsonObject;
 }
@@ -85,11 +98,7 @@ export function isImageConfig({ mediaType }: Descriptor): boolean {
  * such an image later, after the step.
  * @returns the end of a sentence whose subject is the manifest
  */
-export function configFault(
-  { config, layers }: Pick<Manifest, 'config' | 'layers'>,
-  bytes: Buffer,
-  { diffIds }: Pick<ImageConfig, 'diffIds'>,
-): string | undefined {
+export function configFault({ config, layers }: Manifest, bytes: Buffer, { diffIds }: ImageConfig): string | undefined {
   if (!isImageConfig(config))
     return `describes its config as ${quoteForeign(config.mediaType, 100)}, which is not an image's`;
   if (config.size !== bytes.length)
@@ -129,25 +138,31 @@ export function parseIndex(bytes: Uint8Array, where: string): readonly Descripto
   return objectsOf(value['manifests']).map((item) => parseDescriptor(item, where));
 }
 
-/**
- * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
- * @throws HandoverError `tarball-invalid`
- */
+/** Returns whether a document is an index (OCI image-spec, image-index.md). Throws `tarball-invalid`. */
 export function isIndexDocument(bytes: Uint8Array, where: string): boolean {
   return document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
 }
 
 /** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
-export function parseManifest(bytes: Uint8Array, where: string): Manifest {
+export function parseManifest(bytes: Buffer, where: string): Manifest {
   const value = document(bytes, manifestShape, where, 'an image manifest');
   requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
   // BuildKit writes `null` for an image without layers.
   const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
   if (!listsLayers || !isObject(value['config'])) throw invalid(where, 'an image manifest', bytes);
+  const layers = objectsOf(value['layers']);
+  if (layers.length > limits.layers)
+    throw invalid(
+      where,
+      `a manifest of at most ${String(limits.layers)} layers`,
+      Buffer.from(`${String(layers.length)} layers`),
+    );
   return {
+    bytes,
+    digest: digestOf(bytes),
     mediaType: stringOr(value['mediaType'], '') || mediaTypes.manifest,
     config: parseDescriptor(value['config'], where),
-    layers: requireCount(objectsOf(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
+    layers: layers.map((layer) => parseDescriptor(layer, where)),
   };
 }
 
@@ -159,19 +174,7 @@ function requireKind(value: JsonObject, where: string, types: readonly string[],
   if (member !== undefined) throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
 
-function requireCount<T>(layers: readonly T[], where: string): readonly T[] {
-  if (layers.length <= limits.layers) return layers;
-  throw invalid(
-    where,
-    `a manifest of at most ${String(limits.layers)} layers`,
-    Buffer.from(`${String(layers.length)} layers`),
-  );
-}
-
-/**
- * @param size of an image's config, in bytes
- * @throws HandoverError `tarball-invalid` when no engine could take it
- */
+/** @throws HandoverError `tarball-invalid` when no engine could take a config of `size` bytes */
 export function requireConfigSize(size: number): void {
   if (size <= limits.jsonBytes) return;
   throw invalidTarball(
@@ -189,14 +192,13 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   const other = diffIds.find(isOtherDigest);
   if (other !== undefined) throw unsupportedDigest(where, other);
   if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is no sha256 digest');
-  const created = stringOr(value['created'], undefined);
-  const config = isObject(value['config']) ? value['config'] : {};
+  const config = objectOf(value['config']);
   return {
     platform: platformIn(value),
     diffIds,
     labels: stringMapOf(config['Labels']),
     config,
-    ...(created === undefined ? {} : { created }),
+    created: stringOr(value['created'], undefined),
   };
 }
 
@@ -207,17 +209,18 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
   return objectsOf(value).map((image) => {
     const config = image['Config'];
     if (typeof config !== 'string') throw invalid(where, 'a list of images with a Config each', bytes);
-    const sources = isObject(image['LayerSources']) ? Object.values(image['LayerSources']) : [];
+    const sources = Object.values(objectOf(image['LayerSources']));
     for (const source of objectsOf(sources)) requireHere(source, where);
     return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
   });
 }
 
+/** Makes the manifest of a config and its layers. */
 export function formatManifest(
   config: Pick<Descriptor, 'digest' | 'size'>,
-  layers: readonly Pick<Descriptor, 'digest' | 'size' | 'mediaType'>[],
-): Pick<ImageContents, 'manifestBytes' | 'manifestDigest' | 'manifestMediaType'> {
-  const manifestBytes = Buffer.from(
+  layers: readonly BlobDescriptor[],
+): Manifest {
+  const bytes = Buffer.from(
     JSON.stringify({
       schemaVersion: 2,
       mediaType: mediaTypes.manifest,
@@ -225,7 +228,7 @@ export function formatManifest(
       layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }),
   );
-  return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
+  return parseManifest(bytes, 'the new manifest');
 }
 
 /**
@@ -233,9 +236,9 @@ export function formatManifest(
  * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
  */
 export function formatIndex(
-  images: readonly (Pick<Descriptor, 'digest' | 'size' | 'mediaType'> & {
+  images: readonly (BlobDescriptor & {
     readonly platform: Platform;
-    readonly attestations?: readonly Descriptor[];
+    readonly attestations?: readonly Descriptor[] | undefined;
   })[],
 ): { readonly bytes: Buffer; readonly mediaType: string } {
   const byName = images.toSorted((one, other) =>
@@ -258,7 +261,7 @@ export function formatIndex(
 function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const { digest, size, platform } = value;
   const mediaType = stringOr(value['mediaType'], '');
-  const isDescriptor = isDigest(digest) && isByteCount(size) && (mediaType === '' || isMediaType(mediaType));
+  const isDescriptor = isDigest(digest) && isByteCount(size) && mediaTypePattern.test(mediaType);
   if (isOtherDigest(digest)) throw unsupportedDigest(where, digest);
   if (!isDescriptor) throw ambiguous(where, `has an invalid descriptor: ${quoteForeign(JSON.stringify(value), 120)}`);
   requireHere(value, where);
@@ -272,15 +275,13 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
     mediaType,
     digest,
     size,
-    ...(isKnown ? { platform: platformIn(platform) } : {}),
+    platform: isKnown ? platformIn(platform) : undefined,
     annotations: stringMapOf(value['annotations']),
   };
 }
 
-/** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
-function isMediaType(text: string): boolean {
-  return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
+// None, or one of RFC 6838, section 4.2: it is sent on in a header.
+const mediaTypePattern = /^(?:[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126})?$/i;
 
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
 
@@ -344,6 +345,19 @@ export interface ImageContents {
   readonly manifestMediaType: string;
   /** In the order of application. A blob can occur twice. */
   readonly layers: readonly Descriptor[];
+}
+
+/** Returns an image's contents by its config and one of its manifests. */
+export function contentsOf(configBytes: Buffer, config: ImageConfig, manifest: Manifest): ImageContents {
+  return {
+    configDigest: manifest.config.digest,
+    configBytes,
+    config,
+    manifestDigest: manifest.digest,
+    manifestBytes: manifest.bytes,
+    manifestMediaType: manifest.mediaType,
+    layers: manifest.layers,
+  };
 }
 
 /** What's wrong with an OCI layout that a builder or an engine has written for us. */

@@ -7,7 +7,7 @@ export interface Platform {
   readonly os: string;
   /** `unknown` if the config doesn't contain it. */
   readonly architecture: string;
-  readonly variant?: string;
+  readonly variant?: string | undefined;
 }
 
 /** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
@@ -38,7 +38,7 @@ export function platformOf(os: string, name: string, variant?: string): Platform
   const architecture = architectureNames[name] ?? (name || unknown);
   // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
   const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
-  return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+  return { os, architecture, variant: variant === '' || isDefault ? undefined : variant };
 }
 
 /** Reads the platform in a config or a descriptor. Without an os it is Linux. */

@@ -1,8 +1,9 @@
-import { corruptArtifact, HandoverError, invalidTarball } from '../base/errors.ts';
+import { corruptArtifact, HandoverError, invalidTarball, translated } from '../base/errors.ts';
 import {
   isByteCount,
   isObject,
   type JsonObject,
+  objectOf,
   objectsOf,
   parseJson,
   stringMapOf,
@@ -12,7 +13,7 @@ import {
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { type Digest, isDigest } from './digest.ts';
-import type { ImageConfig } from './manifest.ts';
+import type { BlobDescriptor, ImageConfig } from './manifest.ts';
 import { formatPlatform, parsePlatform } from './platform.ts';
 import {
   formatReference,
@@ -28,10 +29,8 @@ export const recordName = 'image-handover.json';
 /** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
 export const attestationsName = 'image-attestations.tar';
 
-/** The version of its format. */
 const recordSchema = 1;
 
-/** @param found the schema in the record */
 function wrongSchema(found: unknown): HandoverError {
   const newer = typeof found === 'number' && found > recordSchema;
   return new HandoverError(
@@ -43,26 +42,15 @@ function wrongSchema(found: unknown): HandoverError {
   );
 }
 
-/** @param bytes of a record that is too large */
-function tooLarge(bytes: number): HandoverError {
-  return invalidTarball(
-    `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
-    'Shorten the labels, or hand over fewer images in one artifact.',
-  );
-}
-
 /** @param why in words that go on after a colon */
 export function corrupt(why: string, cause?: unknown): HandoverError {
   return corruptArtifact(`The record ${recordName} in the artifact can't be used: ${why}.`, cause);
 }
 
-export interface RecordLayer {
-  readonly digest: Digest;
-  /** Bytes in the tarball. */
-  readonly size: number;
-  readonly mediaType: string;
+/** A layer in the tarball. */
+export interface RecordLayer extends BlobDescriptor {
   /** Where the layer's bytes start within the plain tarball; unknown for a tarball that we didn't write. */
-  readonly offset?: number;
+  readonly offset?: number | undefined;
 }
 
 export type TarballCompression = 'none' | 'gzip' | 'zstd';
@@ -91,9 +79,9 @@ export interface RecordedImage extends Pick<ImageConfig, 'platform' | 'diffIds' 
   readonly manifestDigests: readonly Digest[];
   readonly layers: readonly RecordLayer[];
   /** Where its config lies; unknown in a tarball that is compressed. */
-  readonly configAt?: BytePlace;
+  readonly configAt?: BytePlace | undefined;
   /** Where its manifest lies, if it has one. */
-  readonly manifestAt?: BytePlace;
+  readonly manifestAt?: BytePlace | undefined;
 }
 
 /** All images of a record, the first one first. */
@@ -116,8 +104,8 @@ export interface RecordTimes {
 /** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
 export interface HandoverRecord extends RecordedImage {
   /** Images that are in the tarball besides. */
-  readonly further?: readonly RecordedImage[];
-  readonly created?: string;
+  readonly further?: readonly RecordedImage[] | undefined;
+  readonly created?: string | undefined;
   /** The tarball's file name within the artifact. */
   readonly tarballName: string;
   readonly tarballSize: number;
@@ -125,27 +113,28 @@ export interface HandoverRecord extends RecordedImage {
   readonly tarballCompression: TarballCompression;
   readonly producer: Producer;
   /** Where the image is in a registry too, when the build that made it pushed it. */
-  readonly pushedReference?: PinnedReference;
+  readonly pushedReference?: PinnedReference | undefined;
   /** Digest of the index of the image and its attestations, if the artifact has any. */
-  readonly indexDigest?: Digest;
-  readonly times?: RecordTimes;
+  readonly indexDigest?: Digest | undefined;
+  readonly times?: RecordTimes | undefined;
 }
 
-/**
- * Formats a record for the artifact.
- * @throws HandoverError `tarball-invalid` if it would be too large to be read
- */
+/** @throws HandoverError `tarball-invalid` if the record would be too large to be read */
 export function formatRecord(record: HandoverRecord): string {
   const { pushedReference, further, ...rest } = record;
   const text = {
     schema: recordSchema,
     ...formatImage(rest),
-    ...(further === undefined ? {} : { further: further.map(formatImage) }),
-    ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
+    further: further?.map(formatImage),
+    pushedReference: pushedReference && formatReference(pushedReference),
   };
   const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-  if (Buffer.byteLength(formatted) > limits.recordBytes) throw tooLarge(Buffer.byteLength(formatted));
-  return formatted;
+  const bytes = Buffer.byteLength(formatted);
+  if (bytes <= limits.recordBytes) return formatted;
+  throw invalidTarball(
+    `The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`,
+    'Shorten the labels, or hand over fewer images in one artifact.',
+  );
 }
 
 function formatImage({ references, platform, ...rest }: RecordedImage): JsonObject {
@@ -161,26 +150,32 @@ export function parseRecord(text: string): HandoverRecord {
   const value = parseJson(text);
   if (!isObject(value)) throw corrupt(`it is not a JSON object: "${quoteForeign(text, 80)}"`);
   if (value['schema'] !== recordSchema) throw wrongSchema(value['schema']);
-  const created = stringOr(value['created'], undefined);
-  const pushed = value['pushedReference'];
   const record: HandoverRecord = {
     ...image(value),
-    ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
-    ...(created === undefined ? {} : { created }),
+    further: given(value, 'further', furtherImages),
+    created: stringOr(value['created'], undefined),
     tarballName: fileName(value['tarballName']),
     tarballSize: byteCount(value, 'tarballSize'),
     tarballDigest: digest(value, 'tarballDigest'),
     tarballCompression: compression(value['tarballCompression']),
     producer: producer(value['producer']),
-    ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
-    ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, parsePinnedReference) }),
-    ...times(value['times']),
+    indexDigest: given(value, 'indexDigest', digest),
+    pushedReference: given(value, 'pushedReference', (from, name) =>
+      parsed('its pushed reference', from[name], parsePinnedReference),
+    ),
+    times: times(value['times']),
   };
   requireInside(record);
   return record;
 }
 
-function furtherImages(value: unknown): readonly RecordedImage[] {
+/** Reads a member that may be missing. */
+function given<T>(from: JsonObject, name: string, read: (from: JsonObject, name: string) => T): T | undefined {
+  return from[name] === undefined ? undefined : read(from, name);
+}
+
+function furtherImages(from: JsonObject, name: string): readonly RecordedImage[] {
+  const value = from[name];
   const items: readonly unknown[] = Array.isArray(value) ? value : [value];
   if (items.length >= limits.images) throw corrupt(`it lists ${String(items.length)} further images`);
   // An ignored one would be a missing image.
@@ -197,16 +192,15 @@ function image(value: JsonObject): RecordedImage {
     diffIds: digests(value, 'diffIds'),
     labels: stringMapOf(value['labels']),
     layers: layers(value),
-    ...place(value, 'configAt'),
-    ...place(value, 'manifestAt'),
+    configAt: given(value, 'configAt', place),
+    manifestAt: given(value, 'manifestAt', place),
   };
 }
 
-function place(value: JsonObject, name: 'configAt' | 'manifestAt'): Partial<RecordedImage> {
-  const found = value[name];
-  if (found === undefined) return {};
+function place(from: JsonObject, name: string): BytePlace {
+  const found = from[name];
   if (!isObject(found)) throw corrupt(`its ${name} is no place in the tarball`);
-  return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
+  return { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') };
 }
 
 function references(value: unknown): HandoverRecord['references'] {
@@ -217,11 +211,10 @@ function references(value: unknown): HandoverRecord['references'] {
 }
 
 function parsed<T>(what: string, value: unknown, parse: (text: string) => T): T {
-  try {
-    return parse(stringOr(value, ''));
-  } catch (error) {
-    throw corrupt(`${what} is malformed`, error);
-  }
+  return translated(
+    () => parse(stringOr(value, '')),
+    (error) => corrupt(`${what} is malformed`, error),
+  );
 }
 
 function layers(value: JsonObject): readonly RecordLayer[] {
@@ -231,15 +224,15 @@ function layers(value: JsonObject): readonly RecordLayer[] {
     digest: digest(item, 'digest'),
     size: byteCount(item, 'size'),
     mediaType: stringOr(item['mediaType'], ''),
-    ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
+    offset: given(item, 'offset', byteCount),
   }));
 }
 
 function requireInside(record: HandoverRecord): void {
-  const isOutside = ({ offset = 0, size }: Partial<BytePlace> & Pick<BytePlace, 'size'>): boolean =>
-    offset + size > record.tarballSize;
+  const isOutside = ({ offset, size }: Pick<RecordLayer, 'offset' | 'size'>): boolean =>
+    offset !== undefined && offset + size > record.tarballSize;
   for (const { layers, configAt, manifestAt } of imagesOf(record)) {
-    const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+    const outside = layers.find(isOutside);
     if (outside !== undefined) throw corrupt(`layer ${outside.digest} lies outside the tarball`);
     if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
       throw corrupt('a config or manifest lies outside the tarball');
@@ -247,7 +240,7 @@ function requireInside(record: HandoverRecord): void {
 }
 
 function producer(value: unknown): Producer {
-  const from = isObject(value) ? value : {};
+  const from = objectOf(value);
   return {
     repository: stringOr(from['repository'], ''),
     runId: stringOr(from['runId'], ''),
@@ -258,11 +251,11 @@ function producer(value: unknown): Producer {
 }
 
 // They are shown, and nothing is decided by them: what is no time is left out.
-function times(value: unknown): Pick<HandoverRecord, 'times'> {
-  if (!isObject(value)) return {};
+function times(value: unknown): RecordTimes | undefined {
+  if (!isObject(value)) return undefined;
   const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
-  if (!isByteCount(began) || !isByteCount(started) || !isByteCount(built) || !isByteCount(ready)) return {};
-  return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
+  if (!isByteCount(began) || !isByteCount(started) || !isByteCount(built) || !isByteCount(ready)) return undefined;
+  return began <= started && started <= built && built <= ready ? { began, started, built, ready } : undefined;
 }
 
 function fileName(value: unknown): string {

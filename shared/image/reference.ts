@@ -6,10 +6,10 @@ import { type Digest, isDigest } from './digest.ts';
 export interface Reference {
   /** Registry and path without tag and digest, lower-case, as Docker prints it (`charon`, `ghcr.io/org/charon`). */
   readonly repository: string;
-  readonly tag?: string;
-  readonly digest?: Digest;
+  readonly tag?: string | undefined;
+  readonly digest?: Digest | undefined;
   /** Set when upper-case letters had to be lowered: the text as it was given. */
-  readonly loweredFrom?: string;
+  readonly loweredFrom?: string | undefined;
 }
 
 /** The name an image has in an engine or registry. */
@@ -23,13 +23,10 @@ const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
-const tagPattern = /^\w[\w.-]{0,127}$/;
-// Of the full form, without the registry.
-const maxPathLength = 255;
 
 /** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 export function isTag(text: string): boolean {
-  return tagPattern.test(text);
+  return /^\w[\w.-]{0,127}$/.test(text);
 }
 
 /**
@@ -55,7 +52,8 @@ export function parseReference(text: string): Reference {
   if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
     throw invalid(text, 'it is an image ID, not a reference');
   }
-  const { name, tag, digest } = split(given);
+  // A colon before the last slash belongs to a registry's port.
+  const [, name = '', tag, digest] = /^([^@]*?)(?::([^:/@]*))?(?:@(.*))?$/s.exec(given) ?? [];
   if (tag !== undefined && !isTag(tag)) {
     throw invalid(text, `"${quoteForeign(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
   }
@@ -65,22 +63,7 @@ export function parseReference(text: string): Reference {
   const repository = parseRepository(name.toLowerCase(), text);
   // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
   if (repository === 'sha256') throw invalid(text, 'it would be an image ID, not a reference');
-  return {
-    repository,
-    ...(tag === undefined ? {} : { tag }),
-    ...(digest === undefined ? {} : { digest }),
-    ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
-  };
-}
-
-function split(given: string): { name: string; tag: string | undefined; digest: string | undefined } {
-  const at = given.indexOf('@');
-  const digest = at < 0 ? undefined : given.slice(at + 1);
-  const rest = at < 0 ? given : given.slice(0, at);
-  const colon = rest.lastIndexOf(':');
-  // A colon before the last slash belongs to a registry's port.
-  if (colon < 0 || rest.includes('/', colon)) return { name: rest, tag: undefined, digest };
-  return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
+  return { repository, tag, digest, loweredFrom: name === name.toLowerCase() ? undefined : given };
 }
 
 function parseRepository(name: string, text: string): string {
@@ -91,14 +74,13 @@ function parseRepository(name: string, text: string): string {
   }
   if (!path.test(rest)) throw invalid(text, `"${quoteForeign(rest)}" is not a repository`);
   const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
-  if (library.length + rest.length > maxPathLength) throw invalid(text, 'its repository is longer than 255 characters');
+  if (library.length + rest.length > 255) throw invalid(text, 'its repository is longer than 255 characters');
   return familiar(name);
 }
 
 /** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
 export function registryOf(repository: string): string | undefined {
-  const slash = repository.indexOf('/');
-  const first = slash < 0 ? '' : repository.slice(0, slash);
+  const first = /^[^/]*(?=\/)/.exec(repository)?.[0] ?? '';
   return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
 }
 
@@ -143,7 +125,7 @@ export function canonicalReference(reference: Reference): string {
 }
 
 /**
- * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
+ * Parses the name of a handed-over image: tagged (`latest` when no tag is given), without a digest.
  * @throws HandoverError `invalid-input`
  */
 export function parseTaggedReference(text: string): TaggedReference {

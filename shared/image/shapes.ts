@@ -9,13 +9,13 @@ const stringMap: Shape = { values: 'string' };
 /** A set: only its member names matter. */
 const names: Shape = { values: { members: {} } };
 
-const platform = {
+const platform: Readonly<Record<string, Shape>> = {
   architecture: 'string',
   os: 'string',
   'os.version': 'string',
   'os.features': strings,
   variant: 'string',
-} as const satisfies Readonly<Record<string, Shape>>;
+};
 
 const descriptor: Shape = {
   members: {

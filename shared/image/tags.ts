@@ -1,4 +1,4 @@
-import { type HandoverError, invalidInput } from '../base/errors.ts';
+import { invalidInput } from '../base/errors.ts';
 import { isObject, parseJson, stringsOf } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 import {
@@ -12,9 +12,6 @@ import {
 import type { WorkflowEvent } from './workflow-event.ts';
 
 const shortShaLength = 7;
-/** Leaves room for `-<short sha>` in Docker's 128 characters. */
-const maxNameLength = 120;
-const maxTagLength = 128;
 
 /**
  * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
@@ -23,11 +20,16 @@ const maxTagLength = 128;
  */
 export function immutableTag(event: WorkflowEvent): string | undefined {
   if (event.kind === 'none') return undefined;
-  const short = shortSha(event.sha);
+  const short = event.sha.slice(0, shortShaLength);
   if (event.kind === 'pull-request') return `pr-${String(event.number)}-${short}`;
   if (event.kind === 'merge-queue') return `merge-queue-pr-${String(event.number)}-${short}`;
   if (event.kind === 'commit') return `sha-${short}`;
-  return `${cleanName(event.name) || event.kind}-${short}`;
+  // `feature/Add_New-Feature` becomes `feature-add-new-feature`. Leaves room for `-<short sha>` in Docker's 128 characters.
+  const name = event.name
+    .toLowerCase()
+    .replace(/[^a-z0-9.-]/gu, '-')
+    .replace(/-{2,}/g, '-');
+  return `${fitted(name, 120) || event.kind}-${short}`;
 }
 
 /**
@@ -39,34 +41,18 @@ function automaticTags(event: WorkflowEvent): readonly string[] {
   if (event.kind === 'none' || immutable === undefined) return [];
   const tags = [
     immutable,
-    ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
+    // `v1.2.3+build.5` becomes `v1.2.3-build.5`.
+    ...(event.kind === 'tag' ? [fitted(event.name.replace(/[^\w.-]+/gu, '-'), 128)] : []),
     ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
-    `sha-${shortSha(event.sha)}`,
+    `sha-${event.sha.slice(0, shortShaLength)}`,
   ];
   return [...new Set(tags)].filter(isTag);
 }
 
-function shortSha(sha: string): string {
-  return sha.slice(0, shortShaLength);
-}
-
-/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
-function cleanName(name: string): string {
-  return name
-    .toLowerCase()
-    .replace(/[^a-z0-9.-]/gu, '-')
-    .replace(/-{2,}/g, '-')
+function fitted(tag: string, maxLength: number): string {
+  return tag
     .replace(/^[.-]+/, '')
-    .slice(0, maxNameLength)
-    .replace(/-+$/, '');
-}
-
-/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
-function cleanGitTag(name: string): string {
-  return name
-    .replace(/[^\w.-]+/gu, '-')
-    .replace(/^[.-]+/, '')
-    .slice(0, maxTagLength)
+    .slice(0, maxLength)
     .replace(/-+$/, '');
 }
 
@@ -75,27 +61,20 @@ function cleanGitTag(name: string): string {
  * @throws HandoverError `invalid-input` with the text, if it has no reference
  */
 export function parseMetadataTags(text: string): readonly [Reference, ...Reference[]] {
-  const [first, ...rest] = tagLines(text).map(parseReference);
-  if (first === undefined) throw noReference(text);
-  return [first, ...rest];
+  return parseTagList(text, parseReference);
 }
 
-/**
- * Reads references, each with a tag.
- * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
- * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
- */
-function parseTagList(text: string, repository: string | undefined): readonly TaggedReference[] {
-  const found = tagLines(text).map((line) => taggedReference(line, repository));
-  if (found.length === 0) throw noReference(text);
-  return found;
+function parseTagList<T extends Reference>(text: string, parse: (line: string) => T): readonly [T, ...T[]] {
+  const [first, ...rest] = tagLines(text).map(parse);
+  if (first !== undefined) return [first, ...rest];
+  throw invalidInput(
+    `No image reference in the metadata output: received "${quoteForeign(text)}".`,
+    'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.',
+  );
 }
 
-/**
- * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
- * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
- * @returns undefined if it did not run
- */
+// docker/metadata-action exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false
+// (src/main.ts; TAG_NAMES since 5.9).
 function metadataVariable(env: TagFacts['metadata']): { readonly name: string; readonly text: string } | undefined {
   const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
     const name = `DOCKER_METADATA_OUTPUT_${output}`;
@@ -119,6 +98,7 @@ function tagLines(text: string): readonly string[] {
   return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
 }
 
+/** @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty */
 function taggedReference(line: string, repository: string | undefined): TaggedReference {
   if (/[/:@]/.test(line)) return parseTaggedReference(line);
   if (repository !== undefined) return parseTaggedReference(`${repository}:${line}`);
@@ -128,14 +108,6 @@ function taggedReference(line: string, repository: string | undefined): TaggedRe
   );
 }
 
-function noReference(text: string): HandoverError {
-  return invalidInput(
-    `No image reference in the metadata output: received "${quoteForeign(text)}".`,
-    'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.',
-  );
-}
-
-/** The inputs that decide which references an image is published under. */
 interface TagInputs {
   readonly tags: string | undefined;
   readonly repository: string | undefined;
@@ -152,22 +124,22 @@ interface TagFacts {
  */
 export function chooseTags(inputs: TagInputs, facts: TagFacts, notices: string[]): readonly TaggedReference[] {
   const repository = requireRepository(inputs.repository);
-  const tags = tagsOf(inputs.tags, repository, facts, notices);
+  const text = tagText(inputs.tags, repository, facts, notices);
+  const tags = text === undefined ? [] : parseTagList(text, (line) => taggedReference(line, repository));
   return [...new Map(tags.map((tag) => [formatReference(tag), tag])).values()];
 }
 
-function tagsOf(
+function tagText(
   given: string | undefined,
   repository: string | undefined,
   { event, metadata }: TagFacts,
   notices: string[],
-): readonly TaggedReference[] {
-  if (given === undefined) return [];
-  if (given !== 'auto') return parseTagList(given, repository);
+): string | undefined {
+  if (given !== 'auto') return given;
   const variable = metadataVariable(metadata);
   if (variable !== undefined) {
     notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
-    return parseTagList(variable.text, repository);
+    return variable.text;
   }
   if (repository === undefined)
     throw invalidInput(
@@ -179,7 +151,7 @@ function tagsOf(
       `\`tags: auto\` can't create tags for this run: ${event.reason}.`,
       'Set `tags` to the references of the image, one per line.',
     );
-  return parseTagList(automaticTags(event).join('\n'), repository);
+  return automaticTags(event).join('\n');
 }
 
 // Returned unchanged, so that each reference made from it has its original spelling.

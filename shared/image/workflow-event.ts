@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, objectsOf, stringOr } from '../base/json.ts';
+import { isByteCount, isObject, type JsonObject, objectOf, objectsOf, stringOr } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
 
 /** The runner's facts about the event that started the workflow; missing ones are empty. */
@@ -19,7 +19,12 @@ export interface EventFacts {
 /** What the workflow runs for. A schedule, a manual run and the like run for the branch or the tag they run on. */
 export type WorkflowEvent =
   /** `sha` is the head of the pull request, never the merge commit; `branch` is its head branch, if known. */
-  | { readonly kind: 'pull-request'; readonly number: number; readonly sha: string; readonly branch?: string }
+  | {
+      readonly kind: 'pull-request';
+      readonly number: number;
+      readonly sha: string;
+      readonly branch?: string | undefined;
+    }
   /** `branch` is the queue's own, `gh-readonly-queue/…`; `number` the last pull request of the group. */
   | { readonly kind: 'merge-queue'; readonly number: number; readonly sha: string; readonly branch: string }
   | { readonly kind: 'branch'; readonly name: string; readonly sha: string; readonly isDefault: boolean }
@@ -32,22 +37,22 @@ export type WorkflowEvent =
 // payload-examples. Payloads are checked member by member: other forges and local runners send less.
 
 /** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
-const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'] as const;
+const branchEvents: readonly string[] = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
 
 /** Returns what the workflow runs for, or why that is unknown. Never throws. */
 export function workflowEvent(facts: EventFacts): WorkflowEvent {
-  const payload = isObject(facts.payload) ? facts.payload : {};
+  const payload = objectOf(facts.payload);
   if (facts.name === '') return none('there is no workflow event here');
   if (facts.name === 'delete') return none('the event is the deletion of a branch or tag');
   if (facts.name === 'push' && payload['deleted'] === true) return none('the push deleted its branch or tag');
   if (facts.name.startsWith('pull_request') || isObject(payload['pull_request'])) return pullRequest(facts, payload);
-  const issue = member(payload, 'issue');
+  const issue = objectOf(payload['issue']);
   if (isObject(issue['pull_request'])) {
     return none(`the event ${quoteForeign(facts.name)} names a pull request, but not its commit`);
   }
   if (facts.name === 'merge_group') return mergeGroup(facts, payload);
   if (facts.name === 'workflow_run') return triggeringRun(payload);
-  const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+  const commit = firstCommit(facts.sha, objectOf(payload['head_commit'])['id'], payload['after']);
   return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
 }
 
@@ -58,43 +63,44 @@ export function branchOf(event: WorkflowEvent): string | undefined {
 }
 
 function pullRequest(facts: EventFacts, payload: JsonObject): WorkflowEvent {
-  const request = member(payload, 'pull_request');
-  const head = member(request, 'head');
+  const request = objectOf(payload['pull_request']);
+  const head = objectOf(request['head']);
   const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
   const number = [request['number'], payload['number'], fromRef].find(isNumber);
   const sha = firstCommit(head['sha']);
   if (number === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull request number`);
   // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
   if (sha === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull_request.head.sha`);
-  const branch = stringOr(head['ref'], '') || facts.headRef;
-  return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+  return { kind: 'pull-request', number, sha, branch: stringOr(head['ref'], '') || facts.headRef || undefined };
 }
 
 function mergeGroup(facts: EventFacts, payload: JsonObject): WorkflowEvent {
-  const group = member(payload, 'merge_group');
+  const group = objectOf(payload['merge_group']);
   return ofRef(stringOr(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
 }
 
 /** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
 function triggeringRun(payload: JsonObject): WorkflowEvent {
-  const run = member(payload, 'workflow_run');
+  const run = objectOf(payload['workflow_run']);
   const trigger = stringOr(run['event'], '');
   const branch = stringOr(run['head_branch'], '');
   // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
   const sha = firstCommit(
     trigger === 'pull_request_target' ? undefined : run['head_sha'],
-    member(run, 'head_commit')['id'],
+    objectOf(run['head_commit'])['id'],
   );
   if (sha === undefined) return none('the payload of workflow_run has no commit of the run that triggered it');
   if (trigger === 'issue_comment')
     return none('the run that triggered this one was for a comment, which names no commit');
   if (trigger === 'release') return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
   const requests = trigger.startsWith('pull_request') ? objectsOf(run['pull_requests']) : [];
-  const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+  const request = requests.find((one) => objectOf(one['head'])['sha'] === sha) ?? requests[0];
   const number = request?.['number'];
-  if (isNumber(number)) return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+  if (isNumber(number)) return { kind: 'pull-request', number, sha, branch: branch || undefined };
   // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
-  const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+  const [home, head] = [objectOf(payload['repository']), objectOf(run['head_repository'])].map(
+    (one) => one['full_name'],
+  );
   const isOurs = home !== undefined && head === home;
   const isDefault = isDefaultBranch(trigger, payload);
   return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
@@ -119,15 +125,15 @@ function ofRef(ref: string, sha: string | undefined, isDefault: (branch: string)
 
 function refOf(facts: EventFacts, payload: JsonObject): string {
   const given = facts.ref || stringOr(payload['ref'], '') || facts.refName;
-  const released = stringOr(member(payload, 'release')['tag_name'], '');
+  const released = stringOr(objectOf(payload['release'])['tag_name'], '');
   if (given === '') return released === '' ? '' : `refs/tags/${released}`;
   const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
   return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
 }
 
 function isDefaultBranch(eventName: string, payload: JsonObject): (branch: string) => boolean {
-  const known = member(payload, 'repository')['default_branch'];
-  if (!branchEvents.some((name) => name === eventName)) return () => false;
+  const known = objectOf(payload['repository'])['default_branch'];
+  if (!branchEvents.includes(eventName)) return () => false;
   // A schedule runs on the default branch only.
   return (branch) => branch === known || (known === undefined && eventName === 'schedule');
 }
@@ -139,12 +145,7 @@ function firstCommit(...candidates: readonly unknown[]): string | undefined {
 }
 
 function isNumber(value: unknown): value is number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
-}
-
-function member(value: JsonObject, name: string): JsonObject {
-  const found = value[name];
-  return isObject(found) ? found : {};
+  return isByteCount(value) && value > 0;
 }
 
 function none(reason: string): WorkflowEvent {

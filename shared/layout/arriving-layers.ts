@@ -16,25 +16,17 @@ import type { ArrivingLayer } from '../tar/tarball-writer.ts';
  * @param written settles when the writer has ended; its error is thrown
  */
 function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<boolean> {
-  let [isFirst, isLast, hasFailed] = [true, false, false];
+  let [isFirst, isLast] = [true, false];
   const over = new AbortController();
   const { signal } = over;
-  const end = (failed: boolean): void => {
-    hasFailed = failed;
-    over.abort();
-  };
-  written.then(
-    () => end(false),
-    () => end(true),
-  );
+  const end = (): void => over.abort();
+  written.then(end, end);
   return async () => {
-    if (!isFirst && !isLast) await sleep(waitMs, undefined, { signal }).catch(() => undefined);
-    if (isLast || hasFailed) {
-      await written;
-      return false;
-    }
+    if (isLast) return false;
+    if (!isFirst) await sleep(waitMs, undefined, { signal }).catch(() => undefined);
     isFirst = false;
     isLast = signal.aborted;
+    if (isLast) await written;
     return true;
   };
 }
@@ -44,16 +36,7 @@ const growEveryMs = 10;
 /** The digest and size of a layer's blob, from its name and its writer. */
 type LayerBlob = Omit<ArrivingLayer, 'chunks'>;
 
-/** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
-async function wholeLayerSize(path: string): Promise<number | undefined> {
-  return looksLikeJson(await fileHead(path, tarBlock)) ? undefined : (await stat(path)).size;
-}
-
-/**
- * Reads a layer's file while it is written.
- * @param wholePath its path when it is complete
- * @param written settles when the writer has ended; its error is thrown
- */
+/** @param wholePath the file's path when it is complete */
 async function* growingFileChunks(
   path: string,
   wholePath: string,
@@ -89,8 +72,10 @@ type Growing = ArrivingLayer & { readonly arrived: number };
 export async function* arrivingLayers(layout: string, written: Promise<unknown>): AsyncGenerator<ArrivingLayer> {
   const look = untilWritten(written, lookEveryMs);
   const seen = new Set<Digest>();
-  const next = async (): Promise<ArrivingLayer | undefined> =>
-    (await wholeLayer(layout, seen)) ?? growingLayer(layout, seen, written);
+  const next = async (): Promise<ArrivingLayer | undefined> => {
+    for await (const layer of completeLayers(layout, seen)) return layer;
+    return growingLayer(layout, seen, written);
+  };
   while (await look()) {
     for (let layer; (layer = await next()) !== undefined;) {
       seen.add(layer.digest);
@@ -98,11 +83,6 @@ export async function* arrivingLayers(layout: string, written: Promise<unknown>)
     }
   }
   await written;
-}
-
-async function wholeLayer(layout: string, seen: Set<Digest>): Promise<ArrivingLayer | undefined> {
-  for await (const layer of completeLayers(layout, seen)) return layer;
-  return undefined;
 }
 
 /**
@@ -115,18 +95,20 @@ export async function* completeLayers(layout: string, seen: Set<Digest>): AsyncG
     const digest = parseDigest(name);
     if (digest === undefined || seen.has(digest)) continue;
     const path = blobPath(layout, digest);
-    const size = await wholeLayerSize(path);
-    if (size === undefined) seen.add(digest);
-    else yield { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
+    // Configs and manifests are JSON objects.
+    if (looksLikeJson(await fileHead(path, tarBlock))) seen.add(digest);
+    else yield storedBlob(layout, { digest, size: (await stat(path)).size });
   }
 }
 
 /** Returns some blobs of a complete OCI layout, each once. */
 export function layoutBlobs(layout: string, blobs: readonly LayerBlob[]): readonly ArrivingLayer[] {
-  return [...new Map(blobs.map(({ digest, size }) => [digest, size]))].map(([digest, size]) => {
-    const path = blobPath(layout, digest);
-    return { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
-  });
+  return [...new Map(blobs.map((blob) => [blob.digest, storedBlob(layout, blob)])).values()];
+}
+
+function storedBlob(layout: string, { digest, size }: LayerBlob): ArrivingLayer {
+  const path = blobPath(layout, digest);
+  return { digest, size, chunks: () => verified({ digest, size }, path, transientFileChunks(path)) };
 }
 
 async function growingLayer(

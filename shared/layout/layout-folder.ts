@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { renameSync } from 'node:fs';
 import { chmod, lstat, mkdir, open, readdir, readFile, realpath, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type HandoverError, invalidInput, messageOf } from '../base/errors.ts';
+import { type HandoverError, invalidInput, messageOf, translated } from '../base/errors.ts';
 import { onForcedEnd } from '../base/forced-end.ts';
-import { isObject, parseJson } from '../base/json.ts';
+import { objectOf, parseJson } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import type { Log } from '../base/log.ts';
 import type { LentChunk } from '../bytes/chunks.ts';
@@ -16,7 +16,7 @@ import { claimPlace } from '../bytes/partial-file.ts';
 import { Checksum } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
 import { invalidLayout } from '../image/manifest.ts';
-import { type NamedImage, smallEntries } from '../tar/tarball-writer.ts';
+import { layoutEntries, type NamedImage } from '../tar/tarball-writer.ts';
 import { blobPath } from './read-layout.ts';
 
 // An OCI layout for other programs, such as a build with `build-contexts: base=oci-layout://DIR`. It is written next to its place, and
@@ -52,7 +52,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
     onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
   });
   // Its owner's alone until it is whole.
-  const folder = orElse(() => makeOwnFolder(partial), refuse);
+  const folder = translated(() => makeOwnFolder(partial), refuse);
   opening.defer(onForcedEnd(folder.remove));
   opening.defer(folder.remove);
   const { inside } = folder;
@@ -63,7 +63,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
     tee: (chunks) => teeBlob(chunks, inside, path, sizes),
     commit: async (images) => {
       requireLayers(images, sizes);
-      for (const [name, bytes] of layoutEntries(images)) await writeFile(join(inside, name), bytes);
+      for (const [name, bytes] of layoutEntries(images, { [mark]: '1' })) await writeFile(join(inside, name), bytes);
       await chmod(inside, 0o755);
       const put = isMount ? putInside(path, folder, folderOf(place)) : putInPlace(path, folder, partial, place);
       await put.catch(refuse);
@@ -101,18 +101,6 @@ function requireLayers(images: readonly NamedImage[], sizes: ReadonlyMap<Digest,
     const seen = found === undefined ? 'is not among those that came' : `has ${String(found)} bytes`;
     throw invalidLayout(`The layer ${digest} ${seen}; its manifest says ${String(size)} bytes.`);
   }
-}
-
-/** Returns the tarball's small entries without Docker's own, and with this project's mark. */
-function layoutEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
-  const entries = new Map(smallEntries(images));
-  entries.delete('manifest.json');
-  const index = parseJson(entries.get('index.json')?.toString() ?? '');
-  entries.set(
-    'index.json',
-    Buffer.from(JSON.stringify({ ...(isObject(index) ? index : {}), annotations: { [mark]: '1' } })),
-  );
-  return entries;
 }
 
 async function putInPlace(path: string, folder: OwnFolder, partial: string, place: string): Promise<void> {
@@ -171,7 +159,7 @@ async function openReplaced(path: string, place: string, removedAt: string): Pro
   const all = await readdir(place).catch(refuse);
   const names = all.filter((name) => !name.startsWith('index.json.partial-'));
   if (names.length === 0) return undefined;
-  const folder = orElse(() => openOwnFolder(place, removedAt), refuse);
+  const folder = translated(() => openOwnFolder(place, removedAt), refuse);
   if (await isOurs(folder.inside)) return folder;
   folder.keep();
   const some = names.sort().slice(0, 5).join(', ');
@@ -180,16 +168,8 @@ async function openReplaced(path: string, place: string, removedAt: string): Pro
 
 async function isOurs(path: string): Promise<boolean> {
   const text = await readSmallFile(join(path, 'index.json'), limits.jsonBytes).catch(() => Buffer.alloc(0));
-  const index = parseJson(text.toString());
-  return isObject(index) && isObject(index['annotations']) && index['annotations'][mark] !== undefined;
-}
-
-function orElse<T>(work: () => T, otherwise: (error: unknown) => T): T {
-  try {
-    return work();
-  } catch (error) {
-    return otherwise(error);
-  }
+  const index = objectOf(parseJson(text.toString()));
+  return objectOf(index['annotations'])[mark] !== undefined;
 }
 
 function unwritable(path: string, why: string, cause?: unknown): HandoverError {

@@ -3,9 +3,11 @@ import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { limits } from '../base/limits.ts';
 import { fileHead, readSmallFile } from '../bytes/files.ts';
-import { type Digest, digestOf, hexOf } from '../image/digest.ts';
+import { blobName, type Digest, digestOf } from '../image/digest.ts';
 import {
+  type BlobDescriptor,
   configFault,
+  contentsOf,
   type Descriptor,
   formatIndex,
   formatManifest,
@@ -22,14 +24,15 @@ import {
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, samePlatform } from '../image/platform.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
-import { layerHeadBytes, layerPackingOf, wrongForm } from '../tar/layer-form.ts';
+import { layerPackingOf, wrongForm } from '../tar/compression.ts';
+import { tarBlock } from '../tar/header.ts';
 
-/** A layer that has been compressed, so its digest in the layout differs from the one in the layout's manifest. */
-export type ReplacedLayer = Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
+/** Compressed layers, by their digest in the layout's manifest: they have another one in the layout. */
+export type ReplacedLayers = ReadonlyMap<Digest, BlobDescriptor>;
 
-/** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
+/** Returns the path of a blob of an OCI layout's folder. */
 export function blobPath(layout: string, digest: Digest): string {
-  return join(layout, 'blobs', 'sha256', hexOf(digest));
+  return join(layout, blobName(digest));
 }
 
 /**
@@ -40,7 +43,7 @@ export function blobPath(layout: string, digest: Digest): string {
 export async function readOciLayout(
   layout: string,
   platform: Platform,
-  replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
+  replaced?: ReplacedLayers,
 ): Promise<ImageContents> {
   const { descriptor } = await findManifest(layout, { listed: await readIndex(layout) }, platform);
   return readImage(layout, descriptor, platform, replaced);
@@ -62,7 +65,7 @@ export async function readNamedImage(
   layout: string,
   platform: Platform,
   wanted: Reference | undefined,
-  replaced?: ReadonlyMap<Digest, ReplacedLayer>,
+  replaced?: ReplacedLayers,
 ): Promise<NamedLayoutImage> {
   const index = await readIndex(layout);
   const all = index.filter((item) => !isAttestation(item));
@@ -130,10 +133,9 @@ async function readImage(
   layout: string,
   descriptor: Descriptor,
   platform: Platform,
-  replaced: ReadonlyMap<Digest, ReplacedLayer> = new Map(),
+  replaced: ReplacedLayers = new Map(),
 ): Promise<ImageContents> {
-  const manifestBytes = await readJsonBlob(layout, descriptor);
-  const manifest = parseManifest(manifestBytes, `manifest ${descriptor.digest}`);
+  const manifest = parseManifest(await readJsonBlob(layout, descriptor), `manifest ${descriptor.digest}`);
   requireConfigSize(manifest.config.size);
   const configBytes = await readJsonBlob(layout, manifest.config);
   const config = parseConfig(configBytes, `config ${manifest.config.digest}`);
@@ -148,16 +150,8 @@ async function readImage(
   if (fault !== undefined) throw invalidLayout(`The manifest ${descriptor.digest} ${fault}.`);
   const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
   await Promise.all(layers.map((layer, position) => requireLayer(layout, layer, config.diffIds[position])));
-  const unchanged = {
-    configDigest: manifest.config.digest,
-    configBytes,
-    config,
-    manifestDigest: descriptor.digest,
-    manifestBytes,
-    manifestMediaType: manifest.mediaType,
-    layers,
-  };
-  return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
+  const stored = replaced.size === 0 ? manifest : formatManifest(manifest.config, layers);
+  return contentsOf(configBytes, config, stored);
 }
 
 /** An index: what it lists, and its bytes if it is a blob. */
@@ -200,7 +194,7 @@ async function readJsonBlob(layout: string, descriptor: Descriptor): Promise<Buf
 
 async function requireLayer(layout: string, layer: Descriptor, diffId: Digest | undefined): Promise<void> {
   await requireBlob(layout, layer);
-  const head = await fileHead(blobPath(layout, layer.digest), layerHeadBytes);
+  const head = await fileHead(blobPath(layout, layer.digest), tarBlock);
   const packing = layerPackingOf(head);
   const wrong = wrongForm(layer.mediaType, packing);
   if (wrong !== undefined) throw invalidLayout(`The layer ${layer.digest} ${wrong}.`);

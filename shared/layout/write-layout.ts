@@ -1,20 +1,25 @@
 import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { constants, createZstdCompress, gzip, type ZstdCompress } from 'node:zlib';
 import { invalidTarball } from '../base/errors.ts';
-import { copiedBytes, type LentChunks, withHead } from '../bytes/chunks.ts';
+import { copiedBytes, type LentChunk, type LentChunks, pieces, withHead } from '../bytes/chunks.ts';
 import { writeAll } from '../bytes/files.ts';
 import { Checksum } from '../bytes/verified.ts';
-import { type Digest, hexOf, parseDigest } from '../image/digest.ts';
-import { formatManifest, layerMediaType, parseArchiveManifest } from '../image/manifest.ts';
+import { blobDigest, type Digest, hexOf, parseDigest } from '../image/digest.ts';
+import {
+  type BlobDescriptor,
+  formatManifest,
+  type LayerCompression,
+  layerMediaType,
+  parseArchiveManifest,
+} from '../image/manifest.ts';
 import { tarEntries } from '../tar/entries.ts';
 import { looksLikeTar, tarBlock } from '../tar/header.ts';
-import { compressLayer, type LayerCompression } from './compress-layer.ts';
-import { blobPath, type ReplacedLayer } from './read-layout.ts';
+import { blobPath, type ReplacedLayers } from './read-layout.ts';
 
 const top = /^(?:oci-layout|index\.json)$/;
-const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
-// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
-const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
 const archiveManifest = 'manifest.json';
 
 /**
@@ -27,85 +32,71 @@ export async function writeOciLayout(
   chunks: LentChunks,
   layout: string,
   compression: LayerCompression,
-): Promise<ReadonlyMap<Digest, ReplacedLayer>> {
+): Promise<ReplacedLayers> {
   await mkdir(join(layout, 'blobs', 'sha256'), { recursive: true });
-  const replaced = new Map<Digest, ReplacedLayer>();
-  const seen = { index: false, entries: 0 };
+  const replaced = new Map<Digest, BlobDescriptor>();
+  let [hasIndex, entries] = [false, 0];
   let archive: Buffer | undefined;
-  const takeEntry = async (name: string, content: LentChunks): Promise<void> => {
-    seen.entries += 1;
-    seen.index ||= name === 'index.json';
-    const digest = parseDigest(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
+  for await (const { name, isFile, content } of tarEntries(chunks)) {
+    entries += 1;
+    if (!isFile) continue;
+    hasIndex ||= name === 'index.json';
+    const digest = blobDigest(name) ?? archiveDigest(name);
     if (digest !== undefined) {
       const layer = await writeBlob(content, layout, digest, compression);
       if (layer !== undefined) replaced.set(digest, layer);
     } else if (name === archiveManifest) archive = await copiedBytes(content);
     else if (top.test(name)) await writeFile(join(layout, name), await copiedBytes(content));
-  };
-  for await (const { name, isFile, content } of tarEntries(chunks)) await takeEntry(isFile ? name : '', content);
-  if (seen.index) return replaced;
+  }
+  if (hasIndex) return replaced;
   if (archive !== undefined && (await writeIndexOf(archive, layout, replaced))) return new Map();
   throw invalidTarball(
-    `docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`,
+    `docker save wrote ${String(entries)} entries without an index.json: the engine is older than Docker 25.`,
     'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.',
   );
 }
 
 /** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
-async function writeIndexOf(
-  archive: Buffer,
-  layout: string,
-  replaced: ReadonlyMap<Digest, ReplacedLayer>,
-): Promise<boolean> {
+async function writeIndexOf(archive: Buffer, layout: string, replaced: ReplacedLayers): Promise<boolean> {
   const [image] = parseArchiveManifest(archive, archiveManifest);
-  const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap(
-    (name) => parseDigest(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? [],
-  );
+  const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => archiveDigest(name) ?? []);
   const [config, ...layers] = await Promise.all(digests.map((digest) => describe(layout, digest, replaced)));
   if (config === undefined || layers.length !== image?.layers.length) return false;
-  const { manifestBytes, manifestDigest, manifestMediaType } = formatManifest(config, layers);
-  await placeBlob(layout, manifestDigest, manifestBytes);
-  const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
+  const { bytes, digest, mediaType } = formatManifest(config, layers);
+  await placeBlob(layout, digest, bytes);
+  const manifest = { mediaType, digest, size: bytes.length };
   await writeFile(join(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
   return true;
 }
 
-async function describe(
-  layout: string,
-  digest: Digest,
-  replaced: ReadonlyMap<Digest, ReplacedLayer>,
-): Promise<ReplacedLayer> {
-  const layer = replaced.get(digest);
-  if (layer !== undefined) return layer;
+// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
+function archiveDigest(name: string): Digest | undefined {
+  return parseDigest(/^([0-9a-f]{64})\.(?:tar|json)$/.exec(name)?.[1] ?? '');
+}
+
+async function describe(layout: string, digest: Digest, replaced: ReplacedLayers): Promise<BlobDescriptor> {
   const found = await stat(blobPath(layout, digest)).catch(() => undefined);
-  return { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
+  const stored = { digest, size: found?.size ?? 0, mediaType: layerMediaType('uncompressed') };
+  return replaced.get(digest) ?? stored;
 }
 
 async function writeBlob(
   content: LentChunks,
   layout: string,
   digest: Digest,
-  compression: LayerCompression,
-): Promise<ReplacedLayer | undefined> {
+  { format, level }: LayerCompression,
+): Promise<BlobDescriptor | undefined> {
   const { head, all } = await withHead(content, tarBlock);
-  if (compression.format === 'uncompressed' || !looksLikeTar(head)) {
+  if (format === 'uncompressed' || !looksLikeTar(head)) {
     await placeBlob(layout, digest, all);
     return undefined;
   }
   const partial = partialPath(layout, digest);
   const checksum = new Checksum();
-  const file = await open(partial, 'wx');
-  try {
-    for await (const part of compressLayer(all, compression)) {
-      checksum.add(part);
-      await writeAll(file, part);
-    }
-  } finally {
-    await file.close();
-  }
+  await writeChunks(partial, compressLayer(all, format, level), checksum);
   const compressed = checksum.found();
   await rename(partial, blobPath(layout, compressed.digest));
-  return { ...compressed, mediaType: layerMediaType(compression.format) };
+  return { ...compressed, mediaType: layerMediaType(format) };
 }
 
 /** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
@@ -116,10 +107,13 @@ async function placeBlob(layout: string, digest: Digest, content: Buffer | LentC
   await rename(partial, blobPath(layout, digest));
 }
 
-async function writeChunks(path: string, chunks: LentChunks): Promise<void> {
+async function writeChunks(path: string, chunks: LentChunks, checksum?: Checksum): Promise<void> {
   const file = await open(path, 'w');
   try {
-    for await (const chunk of chunks) await writeAll(file, chunk);
+    for await (const chunk of chunks) {
+      checksum?.add(chunk);
+      await writeAll(file, chunk);
+    }
   } finally {
     await file.close();
   }
@@ -127,4 +121,96 @@ async function writeChunks(path: string, chunks: LentChunks): Promise<void> {
 
 function partialPath(layout: string, digest: Digest): string {
   return join(layout, `partial-${hexOf(digest)}`);
+}
+
+/** Compresses one frame after the other; each is a whole file of its format. */
+interface FrameCompressor {
+  compress(frame: Buffer): Promise<readonly Buffer[]>;
+  /** Gives its memory back. */
+  close(): void;
+}
+
+const frameBytes = 2 * 1024 * 1024;
+const gzipFrame = promisify(gzip);
+
+/** @param level undefined for the compressor's own default */
+function gzipCompressor(level: number | undefined): FrameCompressor {
+  // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
+  // than a thousandth.
+  const chunkSize = frameBytes + 64 * 1024;
+  return {
+    compress: async (frame) => [await gzipFrame(frame, { chunkSize, level })],
+    close: () => undefined,
+  };
+}
+
+const zstdChunkBytes = 2304 * 1024;
+
+/**
+ * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
+ * busy (docs/decisions/0013-memory-is-used-again-up-and-down.md).
+ * @param level undefined for the compressor's own default
+ */
+function zstdCompressor(level: number | undefined): FrameCompressor {
+  const params = level === undefined ? {} : { [constants.ZSTD_c_compressionLevel]: level };
+  // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
+  // longest result, so a chunk has room for more than one.
+  const stream = createZstdCompress({ flush: constants.ZSTD_e_end, chunkSize: zstdChunkBytes, params });
+  let parts: Buffer[] = [];
+  stream.on('data', (part: Buffer) => parts.push(part));
+  return {
+    compress: async (frame) => {
+      await written(stream, frame);
+      const result = parts;
+      parts = [];
+      return result;
+    },
+    close: () => stream.destroy(),
+  };
+}
+
+async function written(stream: ZstdCompress, frame: Buffer): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    stream.once('error', reject);
+    stream.write(frame, (error) => {
+      stream.off('error', reject);
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+  // All of it is out by now, unless the stream was about to hand it over.
+  while (stream.readableLength > 0) await turn();
+}
+
+// As many as Node's pool has threads; more would only hold memory.
+const framesInFlight = 4;
+
+/**
+ * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
+ * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
+ * Holds at most nine frames.
+ */
+async function* compressLayer(chunks: LentChunks, format: 'gzip' | 'zstd', level?: number): AsyncGenerator<LentChunk> {
+  const newCompressor = (): FrameCompressor => (format === 'gzip' ? gzipCompressor(level) : zstdCompressor(level));
+  const pool: Buffer[] = [];
+  const compressors: FrameCompressor[] = [];
+  const waiting: Promise<readonly Buffer[]>[] = [];
+  try {
+    // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+    for await (const frame of pieces(chunks, frameBytes, pool)) {
+      const compressor = compressors.pop() ?? newCompressor();
+      const compressed = compressor.compress(frame).finally(() => {
+        pool.push(Buffer.from(frame.buffer));
+        compressors.push(compressor);
+      });
+      compressed.catch(() => undefined); // thrown below, when its turn comes
+      waiting.push(compressed);
+      const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
+      if (first !== undefined) yield* await first;
+    }
+    for (const compressed of waiting) yield* await compressed;
+  } finally {
+    await Promise.allSettled(waiting);
+    for (const compressor of compressors) compressor.close();
+  }
 }

@@ -2,11 +2,12 @@ import { type Answer, readAnswer, refusal } from '../http/answer.ts';
 import type { Http, HttpRequest, HttpResponse } from '../http/client.ts';
 import { isTransient } from '../http/retry.ts';
 import { asError } from '../base/errors.ts';
-import { isObject, objectsOf, parseJson, stringOr } from '../base/json.ts';
+import { isObject, objectsOf, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { quoteForeign } from '../base/text.ts';
-import { mayReadFrom, mayUploadTo, resolveLocation, withoutSecrets } from './locations.ts';
+import { isLoopback } from '../http/proxies.ts';
+import { canonicalReference } from '../image/reference.ts';
 
-// Whole answers of a registry or its token service, after redirects.
+// Whole answers of a registry or its token service, after redirects, and the addresses in them.
 
 export interface RegistryAnswer extends Answer {
   /** Address that answered. */
@@ -22,21 +23,19 @@ const sameMethod: readonly number[] = [307, 308];
 // As many as Go's net/http, docker and crane follow.
 const maxRedirects = 10;
 
-/** Whether a request with a body may be redirected to a target. */
-type MaySend = (target: URL, own: URL) => boolean;
-
 /**
  * Sends a request, and follows redirects as Go's net/http, containerd and crane do: of GET and HEAD, and of others if method and body
  * are kept. Only the server's own origin gets the login. Returns a redirect that can't be followed.
  * @param request called for each hop, because a body can be sent once
  * @param own origin of the server
+ * @param maySend whether a request with a body may be redirected to a target
  */
 export async function answerTo(
   http: Http,
   request: () => HttpRequest,
   own: URL,
   authorized: string | undefined,
-  maySend: MaySend = mayUploadTo,
+  maySend: typeof mayUploadTo = mayUploadTo,
 ): Promise<RegistryAnswer> {
   const asked = request();
   const isRead = asked.method === 'GET' || asked.method === 'HEAD';
@@ -64,34 +63,84 @@ export async function answerTo(
   return { ...(await readAnswer(response)), url, isElsewhere: new URL(url).origin !== own.origin };
 }
 
-/** @throws HttpError unless the status is accepted */
+/** @throws HttpError with the registry's messages (distribution-spec, "Error Codes") unless the status is accepted */
 export function required(answer: RegistryAnswer, isAccepted: (status: number) => boolean): RegistryAnswer {
-  const { status, header, url, isElsewhere } = answer;
+  const { status, header, text, url, isElsewhere } = answer;
   if (isAccepted(status)) return answer;
-  const { words, details } = wordsOf(answer);
+  const body = parseJson(text);
+  const errors = isObject(body) ? objectsOf(body['errors']) : [];
+  const said = errors.map(({ code, message }) => stringsOf([code, message]).filter(Boolean).join(': '));
+  const words = errors.length > 0 ? said.join('; ') : text.trim();
+  const empty: readonly string[] = ['null', '{}', '[]', ''];
+  const details = errors
+    .map(({ detail = null }) => stringOr(detail, JSON.stringify(detail)))
+    .filter((detail) => !empty.includes(detail))
+    .join('; ');
   const parts = [
     `HTTP ${String(status)}`,
-    ...(isElsewhere ? [` from another host, ${new URL(url).host}`] : []),
-    ...(redirects.includes(status) ? [` to "${quoteForeign(withoutSecrets(header('location')))}"`] : []),
-    ...(words === '' ? [] : [` (${quoteForeign(words, 300)})`]),
-    ...(details === '' ? [] : [`; detail: ${quoteForeign(details, 300)}`]),
+    isElsewhere ? ` from another host, ${new URL(url).host}` : '',
+    redirects.includes(status) ? ` to "${quoteForeign(withoutSecrets(header('location')))}"` : '',
+    words === '' ? '' : ` (${quoteForeign(words, 300)})`,
+    details === '' ? '' : `; detail: ${quoteForeign(details, 300)}`,
   ];
   // A login wouldn't help: that host gets none.
   const why = isElsewhere && (status === 401 || status === 403) ? 'refused by another host' : words;
   throw refusal(answer, why, parts.join(''));
 }
 
-/** Reads the registry's error messages (distribution-spec, "Error Codes"). */
-function wordsOf({ text }: RegistryAnswer): { readonly words: string; readonly details: string } {
-  const body = parseJson(text);
-  const errors = isObject(body) ? objectsOf(body['errors']) : [];
-  const said = errors.map(({ code, message }) =>
-    [stringOr(code, ''), stringOr(message, '')].filter(Boolean).join(': '),
-  );
-  const details = errors.map(({ detail = null }) => (typeof detail === 'string' ? detail : JSON.stringify(detail)));
-  const empty: readonly string[] = ['null', '{}', '[]', ''];
-  return {
-    words: said.length > 0 ? said.join('; ') : text.trim(),
-    details: details.filter((one) => !empty.includes(one)).join('; '),
-  };
+/** Returns a repository's path in its registry, with `library/` for Docker Hub. */
+export function pathOf(repository: string): string {
+  const whole = canonicalReference({ repository });
+  return whole.slice(whole.indexOf('/') + 1);
+}
+
+// 201 is the specification's for a push; some registries and proxies answer with the others, which containerd accepts.
+export const isTaken = (status: number): boolean => [200, 201, 202, 204].includes(status);
+
+// distribution, "Token Scope Documentation".
+export const pulls = (repository: string): string => `repository:${pathOf(repository)}:pull`;
+export const pushes = (repository: string): string => `repository:${pathOf(repository)}:pull,push`;
+
+// The targets of redirects and of uploads (`Location`; distribution-spec 1.1, "Pushing a blob monolithically"; RFC 9110, section 10.2.2).
+
+/**
+ * Resolves a `Location`. An address of the registry itself gets the registry's own origin: behind a proxy that ends TLS, the registry may
+ * not know that it has TLS, and the loopback interface has three names.
+ * @param asked URL of the request
+ * @param own origin of the registry
+ * @returns undefined unless it is an address of HTTP
+ */
+function resolveLocation(location: string, asked: string, own: URL): URL | undefined {
+  const url = location === '' ? null : URL.parse(location, asked);
+  if (url === null) return undefined;
+  url.hash = '';
+  if (url.host === own.host || isSameLoopback(url, own)) return new URL(url.pathname + url.search, own);
+  return url.protocol === 'https:' || url.protocol === 'http:' ? url : undefined;
+}
+
+const loopbackNames: readonly string[] = ['localhost', '127.0.0.1', '[::1]'];
+
+function isSameLoopback(url: URL, own: URL): boolean {
+  return url.port === own.port && [url, own].every(({ hostname }) => loopbackNames.includes(hostname));
+}
+
+/** Whether a layer may be sent there: over TLS, to the registry itself, or to this machine if the registry has no TLS. */
+function mayUploadTo(url: URL, own: URL): boolean {
+  return url.protocol === 'https:' || url.origin === own.origin || (own.protocol === 'http:' && isLoopback(url.host));
+}
+
+/** Whether to follow a redirect of a GET or HEAD: never from TLS to an address without TLS. */
+function mayReadFrom(url: URL, own: URL): boolean {
+  return url.protocol === 'https:' || own.protocol === 'http:';
+}
+
+/** Returns the address that an answer gives for an upload; undefined unless a layer may be sent there. */
+export function uploadPlace({ header, url }: RegistryAnswer, own: URL): URL | undefined {
+  const place = resolveLocation(header('location'), url, own);
+  return place !== undefined && mayUploadTo(place, own) ? place : undefined;
+}
+
+/** Returns an address for a message, without its query, which may be a signature, and its user, which may be a login. */
+export function withoutSecrets(location: string): string {
+  return location.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
 }

@@ -4,8 +4,7 @@ import { isLoopback } from '../http/proxies.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Http, HttpRequest } from '../http/client.ts';
 import type { Credentials } from './logins.ts';
-import { answerTo, required } from './answers.ts';
-import { withoutSecrets } from './locations.ts';
+import { answerTo, required, withoutSecrets } from './answers.ts';
 
 // Authentication with a registry. It answers 401 with a challenge, and then gets a name and password, or a token that its token service
 // returns for these (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").
@@ -72,12 +71,12 @@ const usualSeconds = 60;
 
 export function authorization(options: AuthorizationOptions): Authorization {
   const { credentials, maskSecret } = options;
+  const password = credentials?.kind === 'password' ? basicHeader(credentials) : undefined;
   let basic: string | undefined;
   const tokens = new Map<string, { readonly header: string; readonly until: number }>();
   const asking = new Map<string, Promise<string>>();
   // An answer may repeat the form that is sent.
-  if (credentials?.kind === 'password')
-    maskSecret(basicHeader(credentials.username, credentials.password).replace('Basic ', ''));
+  if (password !== undefined) maskSecret(password.replace('Basic ', ''));
   const header = (scopes: readonly string[]): string | undefined => {
     const held = tokens.get(scopes.join(' '));
     return held !== undefined && held.until > Date.now() ? held.header : basic;
@@ -90,28 +89,20 @@ export function authorization(options: AuthorizationOptions): Authorization {
     tokens.set(scopes.join(' '), held);
     return held.header;
   };
-  const next = async (
-    challenges: readonly Challenge[],
-    scopes: readonly string[],
-    place: TokenPlace,
-  ): Promise<string | undefined> => {
-    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-    if (bearer !== undefined) {
-      const key = scopes.join(' ');
-      const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
-      asking.set(key, asked);
-      return asked;
-    }
-    if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic'))
-      basic = basicHeader(credentials.username, credentials.password);
-    return basic;
-  };
   return {
     header,
     answer: async (challenges, scopes, refused, place) => {
       const meanwhile = header(scopes);
       if (meanwhile !== undefined && meanwhile !== refused) return meanwhile;
-      const found = await next(challenges, scopes, place);
+      const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+      if (bearer === undefined) {
+        if (challenges.some(({ scheme }) => scheme === 'basic')) basic = password;
+        return basic === refused ? undefined : basic;
+      }
+      const key = scopes.join(' ');
+      const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
+      asking.set(key, asked);
+      const found = await asked;
       return found === refused ? undefined : found;
     },
   };
@@ -124,11 +115,11 @@ async function askForToken(
   { own, via }: TokenPlace,
 ): Promise<{ readonly token: string; readonly seconds: number }> {
   const { realm = '', service } = parameters;
-  const url = URL.canParse(realm) ? new URL(realm) : undefined;
+  const url = URL.parse(realm);
   // A service without TLS must be on this machine, for a registry without TLS.
   const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && isLoopback(url.host);
   const isSafe = url?.protocol === 'https:' || isPlain;
-  if (url === undefined || !isSafe)
+  if (url === null || !isSafe)
     throw new HandoverError(
       'registry-failed',
       `The registry requires a token from "${quoteForeign(withoutSecrets(realm))}"; an address with https:// was expected.`,
@@ -136,10 +127,7 @@ async function askForToken(
     );
   const named = (parameters['scope'] ?? '').split(' ').filter(Boolean);
   const scopes = [...ownScopes, ...named.filter((scope) => !ownScopes.some((held) => covers(held, scope)))];
-  const { header, ...request } =
-    credentials?.kind === 'identity-token'
-      ? withRefreshToken(url, service, scopes, credentials.token)
-      : withPassword(url, service, scopes, credentials);
+  const { header, ...request } = tokenRequest(url, service, scopes, credentials);
   // Another host gets neither header nor form.
   const answered = await answerTo(
     via,
@@ -172,32 +160,27 @@ interface TokenRequest extends HttpRequest {
   readonly header?: string;
 }
 
-function withPassword(
+function tokenRequest(
   url: URL,
   service: string | undefined,
   scopes: readonly string[],
-  credentials: Extract<Credentials, { kind: 'password' }> | undefined,
+  credentials: Credentials | undefined,
 ): TokenRequest {
+  if (credentials?.kind === 'identity-token') {
+    const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'image-handover' });
+    form.set('refresh_token', credentials.token);
+    if (service !== undefined) form.set('service', service);
+    form.set('scope', scopes.join(' '));
+    const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+    return { method: 'POST', url: url.href, headers, body: form.toString() };
+  }
   if (service !== undefined) url.searchParams.set('service', service);
   for (const scope of scopes) url.searchParams.append('scope', scope);
   if (credentials === undefined) return { method: 'GET', url: url.href };
   url.searchParams.set('account', credentials.username);
-  return { method: 'GET', url: url.href, header: basicHeader(credentials.username, credentials.password) };
+  return { method: 'GET', url: url.href, header: basicHeader(credentials) };
 }
 
-function withRefreshToken(
-  url: URL,
-  service: string | undefined,
-  scopes: readonly string[],
-  token: string,
-): TokenRequest {
-  const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'image-handover', refresh_token: token });
-  if (service !== undefined) form.set('service', service);
-  form.set('scope', scopes.join(' '));
-  const headers = { 'content-type': 'application/x-www-form-urlencoded' };
-  return { method: 'POST', url: url.href, headers, body: form.toString() };
-}
-
-function basicHeader(username: string, password: string): string {
+function basicHeader({ username, password }: Extract<Credentials, { kind: 'password' }>): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }

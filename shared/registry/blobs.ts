@@ -1,16 +1,14 @@
-import { HttpError } from '../http/answer.ts';
+import { hasStatus, HttpError } from '../http/answer.ts';
 import type { HttpRequest } from '../http/client.ts';
-import { again, isTransient, isTransientStatus } from '../http/retry.ts';
+import { again, isFinal, isTransient } from '../http/retry.ts';
 import { abortedAfter } from '../base/deadline.ts';
 import { asError, HandoverError } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
-import { type LentChunks, viewOf } from '../bytes/chunks.ts';
+import { type LentChunks, pieces, watchedChunks } from '../bytes/chunks.ts';
 import { heldBack, verifiedChunks } from '../bytes/verified.ts';
 import type { Digest } from '../image/digest.ts';
-import { type RegistryAnswer, required } from './answers.ts';
+import { isTaken, pathOf, pulls, type RegistryAnswer, required, uploadPlace, withoutSecrets } from './answers.ts';
 import type { Conversation } from './conversation.ts';
-import { mayUploadTo, pathOf, pulls, pushes, resolveLocation, withDigest, withoutSecrets } from './locations.ts';
-import { isTaken } from './manifests.ts';
 
 // Pushes blobs to a registry (distribution-spec 1.1, "Pushing Blobs"): a blob that isn't there is mounted, or else sent in one request.
 // Each upload that was begun is finished or ended, because a registry would keep it for days.
@@ -37,31 +35,41 @@ export interface BlobPush {
 /** How the registry got a blob. */
 export type BlobOrigin = 'there' | 'mounted' | 'pushed';
 
-interface Job {
+interface Job extends AsyncDisposable {
   readonly talk: Conversation;
-  readonly repository: string;
   readonly blob: PushedBlob;
   readonly options: BlobPush;
-  readonly scopes: readonly string[];
-  readonly onRetry: (line: string) => void;
+  /** The upload that was begun and not finished, if there is one; ended on dispose. */
+  begun: URL | undefined;
+  /** Starts to end it. That has retries of its own, so no attempt waits for it. */
+  end(): void;
 }
 
-export async function pushBlob(
-  talk: Conversation,
-  repository: string,
-  blob: PushedBlob,
-  options: BlobPush,
-  onRetry: (line: string) => void,
-): Promise<BlobOrigin> {
-  const job = { talk, repository, blob, options, scopes: [pushes(repository)], onRetry };
-  if (!options.anyway && showsBlob(job, await head(job, isFinal))) return 'there';
-  await using uploads = openUploads(job);
-  if (!options.anyway && (await mount(job, uploads))) return 'mounted';
-  return await upload(job, uploads);
+export async function pushBlob(talk: Conversation, blob: PushedBlob, options: BlobPush): Promise<BlobOrigin> {
+  await using job = newJob(talk, blob, options);
+  if (options.anyway) return await upload(job);
+  if (showsBlob(job, await head(job, isFinal))) return 'there';
+  return (await mount(job)) ? 'mounted' : await upload(job);
+}
+
+function newJob(talk: Conversation, blob: PushedBlob, options: BlobPush): Job {
+  const endings: Promise<void>[] = [];
+  const job: Job = {
+    ...{ talk, blob, options, begun: undefined },
+    end: () => {
+      if (job.begun !== undefined) endings.push(talk.endUpload(job.begun));
+      job.begun = undefined;
+    },
+    [Symbol.asyncDispose]: async () => {
+      job.end();
+      await Promise.all(endings);
+    },
+  };
+  return job;
 }
 
 const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
-const isFinal = (status: number): boolean => !isTransientStatus(status);
+const pathOfBlob = ({ blob }: Job): string => `blobs/${blob.digest}`;
 
 /** Whether an answer shows that the registry has the blob, as far as this login can see; a redirect's target decides. */
 function showsBlob({ blob }: Job, { status, header, isElsewhere }: RegistryAnswer): boolean {
@@ -75,130 +83,93 @@ function head(
   isAccepted: (status: number) => boolean,
   isRetryable?: (error: unknown) => boolean,
 ): Promise<RegistryAnswer> {
-  const { talk, options, scopes } = job;
-  const request = { method: 'HEAD', signal: options.signal } as const;
-  return talk.call(what(job), scopes, pathIn(job), request, isAccepted, isRetryable);
-}
-
-function pathIn({ repository, blob }: Job): string {
-  return `/v2/${pathOf(repository)}/blobs/${blob.digest}`;
-}
-
-/** The upload that was begun and not finished, if there is one; ended on dispose. */
-interface Uploads extends AsyncDisposable {
-  begun(place: URL): void;
-  finished(): void;
-  /** Returns the one to continue with. */
-  readonly open: () => URL | undefined;
-  /** Starts to end the open one. It has retries of its own, so no attempt waits for it. */
-  end(): void;
-}
-
-function openUploads({ talk, scopes }: Job): Uploads {
-  let open: URL | undefined;
-  const endings: Promise<void>[] = [];
-  const end = (): void => {
-    if (open !== undefined) endings.push(talk.endUpload(scopes, open));
-    open = undefined;
-  };
-  return {
-    begun: (place) => void (open = place),
-    finished: () => void (open = undefined),
-    open: () => open,
-    end,
-    [Symbol.asyncDispose]: async () => {
-      end();
-      await Promise.all(endings);
-    },
-  };
+  const request = { method: 'HEAD', signal: job.options.signal } as const;
+  return job.talk.call(what(job), pathOfBlob(job), request, isAccepted, isRetryable);
 }
 
 // A cancelled step has seconds.
 const graceMs = 2000;
 
-/** Returns the request that begins an upload. It outlives a cancel for a moment: only its answer has the upload's address. */
-function beginning(url: string, signal: AbortSignal): HttpRequest {
-  const late = abortedAfter(signal, graceMs);
-  return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late, outlivesStep: true };
+/** Requests an upload. The request outlives a cancel for a moment: only its answer has the upload's address. */
+async function requestUpload(
+  { talk, options }: Job,
+  query = '',
+  scopes: readonly string[] = [],
+): Promise<RegistryAnswer> {
+  const url = `${await talk.urlOf('blobs/uploads/')}${query}`;
+  options.signal.throwIfAborted();
+  const ends = { outlivesStep: true, signal: abortedAfter(options.signal, graceMs) } as const;
+  return talk.ask(() => ({ method: 'POST', url, headers: { 'content-length': '0' }, ...ends }), scopes);
 }
 
 /**
  * Mounts the blob from another repository, and returns whether that worked. A refusal is no failure, and isn't retried. If the registry
  * begins an upload instead, that one is used.
  */
-async function mount(job: Job, uploads: Uploads): Promise<boolean> {
-  const { talk, repository, blob, options, scopes } = job;
-  const asked = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, await talk.origin()).href;
-  for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(repository))) {
-    const url = `${asked}?${new URLSearchParams({ mount: blob.digest, from: pathOf(other) }).toString()}`;
-    options.signal.throwIfAborted();
-    const request = beginning(url, options.signal);
-    const answer = await talk
-      .ask([...scopes, pulls(other)], () => request)
-      .catch((error: unknown) => {
-        // The token service may refuse a token for a repository that this login can't read.
-        if (error instanceof HttpError || isTransient(error)) return undefined;
-        throw asError(error);
-      });
+async function mount(job: Job): Promise<boolean> {
+  const { talk, blob, options } = job;
+  for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(talk.repository))) {
+    const query = new URLSearchParams({ mount: blob.digest, from: pathOf(other) });
+    const answer = await requestUpload(job, `?${query.toString()}`, [pulls(other)]).catch((error: unknown) => {
+      options.signal.throwIfAborted();
+      // The token service may refuse a token for a repository that this login can't read.
+      if (error instanceof HttpError || isTransient(error)) return undefined;
+      throw asError(error);
+    });
     if (answer?.status !== 201 && answer?.status !== 202) continue;
-    uploads.end();
+    job.end();
     if (answer.status === 201) return true;
-    const own = await talk.origin();
-    const place = resolveLocation(answer.header('location'), answer.url, own);
-    if (place !== undefined && mayUploadTo(place, own)) uploads.begun(place);
+    job.begun = uploadPlace(answer, await talk.origin());
   }
   return false;
 }
 
 // A registry may move a large blob before it answers.
 const commitMs = 5 * 60_000;
+const pieceBytes = 256 * 1024;
 
-async function upload(job: Job, uploads: Uploads): Promise<BlobOrigin> {
-  const { options, onRetry } = job;
+async function upload(job: Job): Promise<BlobOrigin> {
   const attempt = async (): Promise<number | undefined> => {
-    const place = uploads.open() ?? (await begin(job));
-    if (place === undefined) return undefined;
-    uploads.begun(place);
+    job.begun ??= await begin(job);
+    if (job.begun === undefined) return undefined;
     try {
-      const { status } = await send(job, place);
-      uploads.finished();
+      const { status } = await send(job, job.begun);
+      job.begun = undefined;
       return status;
     } catch (error) {
-      uploads.end();
+      job.end();
       throw asError(error);
     }
   };
-  const isRetryable = (error: unknown): boolean => isTransient(error) || isLostUpload(error);
-  const status = await again('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
+  // distribution-spec, "Error Codes": a restarted registry, or another replica, doesn't know the upload.
+  const isLostUpload = (error: unknown): boolean =>
+    error instanceof HttpError && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
+  const status = await again('part', attempt, {
+    ...job.talk.retries,
+    what: what(job),
+    signal: job.options.signal,
+    isRetryable: (error) => isTransient(error) || isLostUpload(error),
+  });
   if (status === undefined) return 'there';
   if (status === 201) return 'pushed';
   // Accepted, perhaps not yet stored. A push-only login can't look, and a registry may not support HEAD.
   const isAccepted = (found: number): boolean => [200, 401, 403, 405, 501].includes(found);
-  await head(job, isAccepted, (error) => isTransient(error) || (error instanceof HttpError && error.status === 404));
+  await head(job, isAccepted, (error) => isTransient(error) || hasStatus(error, 404));
   return 'pushed';
-}
-
-// distribution-spec, "Error Codes": a restarted registry, or another replica, doesn't know the upload.
-function isLostUpload(error: unknown): boolean {
-  return error instanceof HttpError && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
 }
 
 /** Begins an upload. Returns its address; undefined when the registry answers that it has the blob already. */
 async function begin(job: Job): Promise<URL | undefined> {
-  const { talk, repository, options, scopes } = job;
-  const own = await talk.origin();
-  options.signal.throwIfAborted();
-  const request = beginning(new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href, options.signal);
+  const { talk, options } = job;
   // 202 is the specification's; containerd accepts the others, crane 201.
-  const begun = required(await talk.ask(scopes, () => request), isTaken);
+  const begun = required(await requestUpload(job), isTaken);
   if (begun.status === 201) {
-    const look = { method: 'HEAD', url: new URL(pathIn(job), own).href, signal: options.signal } as const;
-    if (showsBlob(job, required(await talk.ask(scopes, () => look), isFinal))) return undefined;
+    const look = { method: 'HEAD', url: await talk.urlOf(pathOfBlob(job)), signal: options.signal } as const;
+    if (showsBlob(job, required(await talk.ask(() => look), isFinal))) return undefined;
   }
-  const location = begun.header('location');
-  const place = begun.status === 201 ? undefined : resolveLocation(location, begun.url, own);
-  if (place !== undefined && mayUploadTo(place, own)) return place;
-  const to = quoteForeign(withoutSecrets(location));
+  const place = begun.status === 201 ? undefined : uploadPlace(begun, await talk.origin());
+  if (place !== undefined) return place;
+  const to = quoteForeign(withoutSecrets(begun.header('location')));
   throw new HandoverError(
     'registry-failed',
     `The registry began an upload with HTTP ${String(begun.status)} at "${to}"; an address with https:// was expected.`,
@@ -206,7 +177,13 @@ async function begin(job: Job): Promise<URL | undefined> {
   );
 }
 
-async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<RegistryAnswer> {
+/** Adds the blob's digest to the address of its upload, and keeps the query unchanged, which may be signed. */
+function withDigest(place: URL, digest: string): string {
+  const address = place.href.replace(/\?$/, '');
+  return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
+}
+
+async function send({ talk, blob, options }: Job, place: URL): Promise<RegistryAnswer> {
   const { size, digest } = blob;
   let sent = 0;
   let failure: unknown;
@@ -215,15 +192,16 @@ async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<R
     sent = 0;
   };
   async function* chunks(): AsyncGenerator<Buffer> {
-    try {
-      for await (const piece of verifiedPieces(blob)) {
-        yield piece;
-        sent += piece.length;
-        options.onBytes(piece.length);
-      }
-    } catch (error) {
-      failure = error;
-      throw error;
+    const copies = pieces(blob.open(), pieceBytes, []);
+    // The last piece follows when all are verified.
+    const verified = heldBack(
+      verifiedChunks(copies, blob, (found) => otherBlob(blob, found)),
+      1,
+    );
+    for await (const piece of watchedChunks(verified, (error) => (failure = error))) {
+      yield piece;
+      sent += piece.length;
+      options.onBytes(piece.length);
     }
   }
   const request = (): HttpRequest => {
@@ -233,25 +211,11 @@ async function send({ talk, blob, options, scopes }: Job, place: URL): Promise<R
     return { method: 'PUT', url: withDigest(place, digest), headers, body, answerMs: commitMs, signal: options.signal };
   };
   try {
-    return required(await talk.ask(scopes, request), isTaken);
+    return required(await talk.ask(request), isTaken);
   } catch (error) {
     revoke();
     throw asError(failure ?? error);
   }
-}
-
-const pieceBytes = 256 * 1024;
-
-/** Returns a blob's bytes, copied in pieces. The last piece follows when all are verified. */
-function verifiedPieces(blob: PushedBlob): AsyncIterable<Buffer> {
-  const verified = verifiedChunks(copied(blob.open()), blob, (found) => otherBlob(blob, found));
-  return heldBack(verified, 1);
-}
-
-async function* copied(chunks: LentChunks): AsyncGenerator<Buffer> {
-  for await (const chunk of chunks)
-    for (let at = 0; at < chunk.length; at += pieceBytes)
-      yield Buffer.from(viewOf(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));
 }
 
 function otherBlob({ digest, size }: PushedBlob, found: { size: number; digest?: string | undefined }): HandoverError {

@@ -1,43 +1,47 @@
 import type { Http, HttpRequest } from '../http/client.ts';
-import { again, type AgainOptions, isTransient, isTransientStatus } from '../http/retry.ts';
+import { again, type AgainOptions, isFinal, type Retries } from '../http/retry.ts';
 import { asError, systemCodeOf } from '../base/errors.ts';
 import { isLoopback } from '../http/proxies.ts';
-import { type RegistryAnswer, answerTo, required } from './answers.ts';
+import { answerTo, pathOf, pushes, type RegistryAnswer, required } from './answers.ts';
 import { authorization, type AuthorizationOptions, parseChallenges } from './authorization.ts';
+import { apiHost } from './logins.ts';
 
-// Requests to one registry, with its login, which no other host gets, and with retries.
-
+/** Requests about one repository of a registry, with the registry's login, which no other host gets, and with retries. */
 export interface Conversation {
+  readonly repository: string;
+  readonly retries: Retries;
   /** Returns the origin of the registry. */
   readonly origin: () => Promise<URL>;
-  /** Makes one request, and another with the login if the registry requires it. Calls `request` for each. Throws HttpError, errors of the connection. */
-  readonly ask: (scopes: readonly string[], request: () => HttpRequest) => Promise<RegistryAnswer>;
-  /** Requests a path of the registry, with retries, until the answer's status is accepted. Throws HttpError. */
+  /** Returns the URL of a path in the repository, such as `blobs/uploads/`. */
+  readonly urlOf: (path: string) => Promise<string>;
+  /**
+   * Makes one request, and another with the login if the registry requires it. Calls `request` for each. Throws errors of the connection.
+   * @param scopes needed in addition to a push to the repository
+   */
+  readonly ask: (request: () => HttpRequest, scopes?: readonly string[]) => Promise<RegistryAnswer>;
+  /** Requests a path in the repository, with retries, until the answer's status is accepted. Throws HttpError. */
   readonly call: (
     what: string,
-    scopes: readonly string[],
     path: string,
     request: Omit<HttpRequest, 'url'>,
     isAccepted: (status: number) => boolean,
     isRetryable?: AgainOptions['isRetryable'],
   ) => Promise<RegistryAnswer>;
   /** Ends an upload, even after a cancel. Never fails. */
-  readonly endUpload: (scopes: readonly string[], url: URL) => Promise<void>;
+  readonly endUpload: (url: URL) => Promise<void>;
 }
 
-// The host of Docker Hub's API (moby, registry/config.go).
-const apiHosts: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };
 // A cancelled step has seconds.
 const endMs = 2000;
 
-interface ConversationOptions extends AuthorizationOptions {
+export interface ConversationOptions extends AuthorizationOptions, Retries {
   readonly http: Http;
-  readonly onRetry: (line: string) => void;
-  readonly signal: AbortSignal;
 }
 
-export function conversation(host: string, options: ConversationOptions): Conversation {
-  const { http, onRetry, signal } = options;
+/** @returns makes the conversation about a repository */
+export function conversation(host: string, options: ConversationOptions): (repository: string) => Conversation {
+  const { http } = options;
+  const retries = { onRetry: options.onRetry, signal: options.signal };
   const login = authorization(options);
   let found: Promise<URL> | undefined;
   const origin = (): Promise<URL> =>
@@ -56,39 +60,49 @@ export function conversation(host: string, options: ConversationOptions): Conver
     const another = await login.answer(challenges, scopes, header, { own, via });
     return another === undefined ? first : send(another);
   };
-  const ask: Conversation['ask'] = (scopes, request) => askBy(http, scopes, request);
 
-  return {
-    origin,
-    ask,
-    call: async (what, scopes, path, request, isAccepted, isRetryable = isTransient) => {
-      const ends = request.signal ?? signal;
-      const attempt = async (): Promise<RegistryAnswer> => {
-        const url = new URL(path, await origin()).href;
-        return required(await ask(scopes, () => ({ ...request, url })), isAccepted);
-      };
-      return again('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
-    },
-    endUpload: async (scopes, url) => {
-      const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) } as const;
-      const via: Http = { ...http, send: (request) => http.send({ ...request, ...ends }) };
-      const attempt = async (): Promise<void> => {
-        const answer = await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href }));
-        required(answer, (status) => !isTransientStatus(status));
-      };
-      const what = (): string => 'The end of an unfinished upload';
-      await again('cleanup', attempt, { what, onRetry, signal: ends.signal }).catch(() => undefined);
-    },
+  return (repository) => {
+    const own = [pushes(repository)];
+    const urlOf = async (path: string): Promise<string> =>
+      new URL(`/v2/${pathOf(repository)}/${path}`, await origin()).href;
+    const ask: Conversation['ask'] = (request, scopes = []) => askBy(http, [...own, ...scopes], request);
+    return {
+      repository,
+      retries,
+      origin,
+      urlOf,
+      ask,
+      call: async (what, path, request, isAccepted, isRetryable) => {
+        const attempt = async (): Promise<RegistryAnswer> => {
+          const url = await urlOf(path);
+          return required(await ask(() => ({ ...request, url })), isAccepted);
+        };
+        const signal = request.signal ?? retries.signal;
+        return again('call', attempt, { ...retries, what, signal, isRetryable });
+      },
+      endUpload: async ({ href: url }) => {
+        const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) } as const;
+        const via: Http = { ...http, send: (request) => http.send({ ...request, ...ends }) };
+        const attempt = async (): Promise<RegistryAnswer> =>
+          required(await askBy(via, own, () => ({ method: 'DELETE', url })), isFinal);
+        const what = 'The end of an unfinished upload';
+        await again('cleanup', attempt, { ...retries, what, signal: ends.signal }).catch(() => undefined);
+      },
+    };
   };
 }
 
 /** Returns the origin: on the loopback interface with or without TLS, elsewhere always with TLS, as for docker. */
 async function findOrigin(host: string, http: Http): Promise<URL> {
-  const secure = new URL(`https://${apiHosts[host] ?? host}`);
+  const secure = new URL(`https://${apiHost(host)}`);
   if (!isLoopback(host)) return secure;
+  const statusOf = async (origin: URL): Promise<number> => {
+    const { statusCode, body } = await http.send({ method: 'GET', url: new URL('/v2/', origin).href });
+    await body.dump();
+    return statusCode;
+  };
   try {
-    const response = await http.send({ method: 'GET', url: new URL('/v2/', secure).href });
-    await response.body.dump();
+    await statusOf(secure);
     return secure;
   } catch (error) {
     const [code, plain] = [systemCodeOf(error) ?? '', new URL(`http://${host}`)];
@@ -96,9 +110,7 @@ async function findOrigin(host: string, http: Http): Promise<URL> {
     if (/^(?:ERR_SSL_|EPROTO)/.test(code)) return plain;
     if (!/^(?:ECONNRESET|UND_ERR_SOCKET)/.test(code)) throw asError(error);
     // Such a server may also hang up. So may a busy one with TLS, which then doesn't answer a plain request, or answers 400.
-    const response = await http.send({ method: 'GET', url: new URL('/v2/', plain).href });
-    await response.body.dump();
-    if (response.statusCode === 400) throw asError(error);
+    if ((await statusOf(plain)) === 400) throw asError(error);
     return plain;
   }
 }

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { invalidInput, messageOf, systemCodeOf } from '../base/errors.ts';
-import { isObject, type JsonObject, parseJson, stringOr } from '../base/json.ts';
+import { isObject, type JsonObject, parseJson, stringOr, stringsOf } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
 import { quoteForeign } from '../base/text.ts';
 import { readSmallFile } from '../bytes/files.ts';
@@ -12,10 +12,7 @@ export type Credentials =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
   | { readonly kind: 'identity-token'; readonly token: string };
 
-/**
- * Runs the program that keeps docker's logins under a name (docker/docker-credential-helpers), and returns what it has for a key.
- * @throws HandoverError `registry-failed`; the signal's reason
- */
+/** Asks docker/docker-credential-helpers' program of that name for a key. Throws HandoverError `registry-failed`; the signal's reason. */
 export type AskHelper = (
   name: string,
   key: string,
@@ -48,21 +45,20 @@ export async function loginFolder(
   const files = await readdir(root, { recursive: true }).catch(() => []);
   const host = registryHost(repository);
   const path = canonicalReference({ repository }).slice(host.length + 1);
-  const fitting = files
+  const [best] = files
     .filter((file) => basename(file) === 'config.json')
     .toSorted()
     .map((file) => parseScope(dirname(file)))
-    .filter((one) => one.host === (host === 'docker.io' ? hubApi : host))
-    .filter((one) => one.repository === '' || one.repository === path)
+    .filter((one) => one.host === apiHost(host) && ['', path].includes(one.repository))
     .filter((one) => one.actions.every((action) => ['pull', 'push'].includes(action)))
     .toSorted(
-      (one, other) =>
-        Number(other.repository !== '') - Number(one.repository !== '') || other.actions.length - one.actions.length,
+      (one, other) => other.repository.length - one.repository.length || other.actions.length - one.actions.length,
     );
-  return fitting[0] === undefined ? dockerConfigFolder : join(root, fitting[0].folder);
+  return best === undefined ? dockerConfigFolder : join(root, best.folder);
 }
 
-const hubApi = 'registry-1.docker.io';
+// The host of Docker Hub's API (moby, registry/config.go).
+export const apiHost = (host: string): string => (host === 'docker.io' ? 'registry-1.docker.io' : host);
 
 interface LoginScope {
   readonly folder: string;
@@ -115,8 +111,7 @@ export async function dockerCredentials(host: string, options: CredentialsOption
     );
   const keys = keysOf(host);
   const helpers = isObject(config['credHelpers']) ? config['credHelpers'] : {};
-  const own = keys.map((key) => helpers[key]).find((name) => typeof name === 'string');
-  const helper = typeof own === 'string' ? own : stringOr(config['credsStore'], '');
+  const [helper = stringOr(config['credsStore'], '')] = stringsOf(keys.map((key) => helpers[key]));
   if (helper !== '') {
     for (const key of keys) {
       const found = await askHelper(helper, key, signal);
@@ -135,19 +130,16 @@ function keysOf(host: string): readonly string[] {
   return host === 'docker.io' ? [hub, 'docker.io', 'index.docker.io'] : [host];
 }
 
-/**
- * Returns the login in the variable `DOCKER_AUTH_CONFIG`, which has precedence. As with docker, the variable is ignored if it has more than
- * `auth` for each registry (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
- */
+// The variable has precedence. As with docker, it is ignored if it has more than `auth` for each registry (docker/cli,
+// cli/config/configfile/file.go, parseEnvConfig).
 function inEnvironment(host: string, { dockerAuthConfig, onNotice }: CredentialsOptions): Credentials | undefined {
   if (dockerAuthConfig.trim() === '') return undefined;
   const value = parseJson(dockerAuthConfig);
   const auths =
     isObject(value) && Object.keys(value).every((key) => key === 'auths') ? (value['auths'] ?? {}) : undefined;
-  const entries = isObject(auths) ? Object.entries(auths) : undefined;
-  const found = entries?.map(([key, entry]) => [key, onlyAuth(entry)] as const);
-  if (found?.every(([, credentials]) => credentials !== undefined) === true)
-    return found.find(([key]) => key === keysOf(host)[0])?.[1];
+  const [key = ''] = keysOf(host);
+  if (isObject(auths) && Object.values(auths).every((entry) => onlyAuth(entry) !== undefined))
+    return onlyAuth(auths[key]);
   onNotice(
     'The variable DOCKER_AUTH_CONFIG is ignored, as docker does: expected {"auths": {"<registry>": {"auth": "<base64 of user:password>"}}}.',
   );
@@ -164,8 +156,8 @@ function inConfig(config: JsonObject, host: string): Credentials | undefined {
   // First the exact key, then other addresses of the same host.
   const exact = keysOf(host).map((key) => auths[key]);
   const alike = Object.entries(auths).filter(([key]) => names.includes(hostPart(key)));
-  const entry = [...exact, ...alike.map(([, value]) => value)].filter(isObject).find((one) => credentialsIn(one));
-  return entry === undefined ? undefined : credentialsIn(entry);
+  const entries = [...exact, ...alike.map(([, value]) => value)].filter(isObject);
+  return entries.map(credentialsIn).find((credentials) => credentials !== undefined);
 }
 
 // docker/cli, cli/config/credentials, ConvertToHostname

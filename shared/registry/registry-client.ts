@@ -1,19 +1,26 @@
-import { HttpError } from '../http/answer.ts';
+import { hasStatus, HttpError } from '../http/answer.ts';
 import { httpClient } from '../http/client.ts';
+import { again, isFinal, isTransient } from '../http/retry.ts';
 import { HandoverError, messageOf, RegistryFailure, systemCodeOf } from '../base/errors.ts';
+import { quoteForeign } from '../base/text.ts';
 import type { Proxies } from '../http/proxies.ts';
-import { type Digest, isDigest } from '../image/digest.ts';
-import type { Credentials } from './logins.ts';
+import { type Digest, digestOf, isDigest } from '../image/digest.ts';
+import { mediaTypes } from '../image/manifest.ts';
+import { isTaken, required } from './answers.ts';
 import { type BlobOrigin, type BlobPush, pushBlob, type PushedBlob } from './blobs.ts';
-import { conversation } from './conversation.ts';
-import { manifestDigest, type PushedManifest, pushManifest } from './manifests.ts';
+import { type Conversation, conversation, type ConversationOptions } from './conversation.ts';
 
 export type { BlobOrigin, PushedBlob } from './blobs.ts';
-export type { PushedManifest } from './manifests.ts';
 
 // Pushes to a registry (OCI distribution-spec 1.1, "Push"): the missing blobs, in one request each, then the manifests. No npm package
 // does that with streams (docs/decisions/0024-a-registry-client-of-our-own.md). A blob's last bytes are sent only when its digest is
 // verified, and a manifest is read back, so the registry's own word is never enough.
+
+export interface PushedManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
 
 /** One registry. Each method throws a RegistryFailure when its attempts are used up. */
 export interface RegistryClient extends AsyncDisposable {
@@ -22,58 +29,110 @@ export interface RegistryClient extends AsyncDisposable {
    * @param wanted the digest that makes a push unnecessary, and so must be proved by reading the manifest
    */
   manifestDigest(repository: string, name: string, wanted?: Digest): Promise<Digest | undefined>;
-  /**
-   * Pushes the blob unless the repository has it.
-   * @throws errors of the blob's chunks; HandoverError `artifact-corrupt` when they are not the blob's
-   */
+  /** Pushes the blob unless the repository has it. Throws errors of its chunks; HandoverError `artifact-corrupt` for other bytes. */
   pushBlob(repository: string, blob: PushedBlob, options: BlobPush): Promise<BlobOrigin>;
   /**
    * Puts a manifest under a tag or its digest, and reads it back.
-   * @param replaced the manifest's digest under that tag before
+   * @param replaced the manifest's digest under that tag before; a registry with several replicas may show it for a moment
    * @throws HandoverError `image-mismatch` when the registry returns another manifest
    */
   pushManifest(repository: string, manifest: PushedManifest, name: string, replaced?: Digest): Promise<void>;
 }
 
-export interface RegistryClientOptions {
-  readonly credentials: Credentials | undefined;
+export interface RegistryClientOptions extends Omit<ConversationOptions, 'http'> {
   readonly proxies: Proxies;
   /** A certificate to trust in addition to the system's, in PEM. */
   readonly authority: string | undefined;
-  readonly onRetry: (line: string) => void;
-  readonly maskSecret: (secret: string) => void;
-  readonly signal: AbortSignal;
 }
 
 /** @param host of the registry, `docker.io` for Docker Hub */
 export function registryClient(host: string, options: RegistryClientOptions): RegistryClient {
-  const { onRetry, signal } = options;
-  const http = httpClient(options.proxies, signal, options.authority);
-  const talk = conversation(host, { ...options, http });
+  const http = httpClient(options.proxies, options.signal, options.authority);
+  const about = conversation(host, { ...options, http });
   return {
     manifestDigest: (repository, name, wanted) =>
-      failing('The look-up', repository, name, () => manifestDigest(talk, repository, name, wanted)),
+      manifestDigest(about(repository), name, wanted).catch(failed('The look-up', repository, name)),
     pushBlob: (repository, blob, push) => {
-      const ends = { ...push, signal: AbortSignal.any([signal, push.signal]) };
-      return failing('The push', repository, blob.digest, () => pushBlob(talk, repository, blob, ends, onRetry));
+      const ends = { ...push, signal: AbortSignal.any([options.signal, push.signal]) };
+      return pushBlob(about(repository), blob, ends).catch(failed('The push', repository, blob.digest));
     },
     pushManifest: (repository, manifest, name, replaced) =>
-      failing('The push', repository, name, () =>
-        pushManifest(talk, repository, manifest, name, { replaced, onRetry, signal }),
-      ),
+      pushManifest(about(repository), manifest, name, replaced).catch(failed('The push', repository, name)),
     [Symbol.asyncDispose]: () => http.close(),
   };
 }
 
-/** Turns an error of the registry into a RegistryFailure, and throws others unchanged. */
-async function failing<T>(work: string, repository: string, name: string, action: () => Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (error) {
+/** @returns throws an error of the registry as a RegistryFailure, and others unchanged */
+function failed(work: string, repository: string, name: string): (error: unknown) => never {
+  return (error) => {
     if (error instanceof HandoverError) throw error;
     const reference = `${repository}${isDigest(name) ? '@' : ':'}${name}`;
     const systemCode = systemCodeOf(error);
     const seen = error instanceof HttpError ? { status: error.status, why: error.serviceCode } : { systemCode };
     throw new RegistryFailure(work, [reference], messageOf(error), seen);
-  }
+  };
+}
+
+const { index, manifest, dockerIndex, dockerManifest } = mediaTypes;
+const anyManifest = [index, manifest, dockerIndex, dockerManifest].join(', ');
+
+async function manifestDigest(
+  { repository, call }: Conversation,
+  name: string,
+  wanted: Digest | undefined,
+): Promise<Digest | undefined> {
+  const headers = { accept: anyManifest };
+  const ask = (method: 'HEAD' | 'GET'): ReturnType<typeof call> =>
+    // An error's answer to a HEAD has no message; the answer to a push has one.
+    call(`Looking for ${repository} ${name}`, `manifests/${name}`, { method, headers }, isFinal);
+  const head = await ask('HEAD');
+  if (head.status !== 200 && !withoutHead.includes(head.status)) return undefined;
+  const claimedDigest = head.header('docker-content-digest');
+  if (isDigest(claimedDigest) && claimedDigest !== wanted) return claimedDigest;
+  const whole = await ask('GET');
+  if (whole.status === 200) return digestOf(whole.text);
+  return isDigest(claimedDigest) && unreadable.includes(whole.status) ? claimedDigest : undefined;
+}
+
+// A registry without this method.
+const withoutHead: readonly number[] = [405, 501];
+// A login that can push or look, but not read.
+const unreadable: readonly number[] = [401, 403];
+
+async function pushManifest(
+  { repository, retries, call, ask, urlOf }: Conversation,
+  { bytes, mediaType, digest }: PushedManifest,
+  name: string,
+  replaced: Digest | undefined,
+): Promise<void> {
+  const path = `manifests/${name}`;
+  const what = `The manifest ${repository} ${name}`;
+  const request = { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes } as const;
+  const read = { method: 'GET', url: await urlOf(path), headers: { accept: mediaType } } as const;
+  const put = await call(what, path, request, isTaken).catch(async (error: unknown) => {
+    // An attempt whose answer was lost may have set an immutable tag.
+    const got = isDigest(name) || !(error instanceof HttpError) ? undefined : await ask(() => read);
+    if (got?.status === 200 && digestOf(got.text) === digest) return got;
+    throw error;
+  });
+  const readBack = async (): Promise<string> => {
+    const got = required(await ask(() => read), (status) => [200, ...unreadable].includes(status));
+    // Only the registry's answer to the push is left.
+    if (got.status !== 200) return put.header('docker-content-digest') || digest;
+    const found = digestOf(got.text);
+    if (found === replaced && found !== digest) throw new HttpError(404, '', 'the old manifest is still there');
+    return found;
+  };
+  const isRetryable = (error: unknown): boolean => isTransient(error) || hasStatus(error, 404);
+  const back = await again('call', readBack, { ...retries, what, isRetryable }).catch((error: unknown) => {
+    if (!hasStatus(error, 404)) throw error;
+    const said = `it was accepted (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
+    throw new RegistryFailure('The push', [`${repository} ${name}`], said);
+  });
+  if (back === digest) return;
+  throw new HandoverError(
+    'image-mismatch',
+    `Under ${repository} ${name} the registry has a manifest with the digest ${quoteForeign(back) || 'unknown'} after the push of ${digest}.`,
+    'Another workflow may have pushed there at the same time: give each workflow its own tags, or a `concurrency` group.',
+  );
 }

@@ -2,59 +2,20 @@ import { accessSync, constants, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HandoverError, messageOf } from '../base/errors.ts';
-import { parseJson } from '../base/json.ts';
+import { parseJson, stringMapOf } from '../base/json.ts';
 import { limits } from '../base/limits.ts';
-import { type Proxies, proxiesOf } from '../http/proxies.ts';
+import { proxiesOf } from '../http/proxies.ts';
 import { readSmallFileSync } from '../bytes/files.ts';
-import type { Producer } from '../image/record.ts';
 import { quoteForeign } from '../base/text.ts';
-import type { EventFacts } from '../image/workflow-event.ts';
-import type { Runner, WorkflowHost } from '../image/host.ts';
+import type { WorkflowHost } from '../image/host.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Facts about this job from the runner. */
-export interface JobContext {
-  /** A folder that the runner empties after the job. */
-  readonly tempRoot: string;
-  readonly runtimeToken: string;
-  readonly resultsUrl: string;
-  /** Whether BuildKit's `gha` cache has a service. */
-  readonly hasCacheService: boolean;
-  /** Whether BuildKit's `gha` cache uses the service at `resultsUrl`. */
-  readonly usesCacheV2: boolean;
-  /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
-  readonly cacheMode: string;
-  /** `BUILDX_NO_DEFAULT_ATTESTATIONS`. */
-  readonly noDefaultAttestations: boolean;
-  readonly proxies: Proxies;
-  readonly producer: Omit<Producer, 'jobKey'>;
-  /** Identifies the job in its run, the same in each attempt. Legs of a matrix may share it; calls of a reusable workflow don't. */
-  readonly jobPath: string;
-  readonly runUrl: string;
-  /** Web address of the repository; empty outside of a workflow. */
-  readonly repositoryUrl: string;
-  /** Base URL of the REST API without a trailing slash; on GitHub Enterprise it has a path. */
-  readonly apiUrl: string;
-  readonly host: WorkflowHost;
-  /** The repository's maximum retention in days, if the runner sets it. */
-  readonly maxRetentionDays: number | undefined;
-  readonly runner: Runner;
-  /** Name of the runner; may be empty. */
-  readonly runnerName: string;
-  readonly event: EventFacts;
-  /** Docker's configuration, with the logins of earlier steps. */
-  readonly dockerConfigFolder: string;
-  /** Buildx's configuration, with the logins for single repositories. */
-  readonly buildxConfigFolder: string;
-  /** Docker's logins in the environment, as JSON; may be empty. */
-  readonly dockerAuthConfig: string;
-  /** The variables whose names begin with `DOCKER_`. */
-  readonly dockerVariables: Readonly<Record<string, string>>;
-  /** The variables that docker/metadata-action has set: `DOCKER_METADATA_OUTPUT_*`, by name. */
-  readonly metadata: Readonly<Record<string, string>>;
-}
+export type JobContext = Readonly<ReturnType<typeof jobContext>>;
 
 /** Reads the runner's environment, except for the inputs. */
-export function jobContext(env: Readonly<Record<string, string | undefined>> = process.env): JobContext {
+export function jobContext(env: Environment = process.env) {
   const variable = (name: string): string => env[name] ?? '';
   const runtimeToken = variable('ACTIONS_RUNTIME_TOKEN');
   const resultsUrl = variable('ACTIONS_RESULTS_URL');
@@ -64,15 +25,18 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
   const runId = variable('GITHUB_RUN_ID');
   const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
   return {
+    /** A folder that the runner empties after the job. */
     tempRoot: variable('RUNNER_TEMP') || tmpdir(),
     runtimeToken,
     resultsUrl,
+    /** Whether BuildKit's `gha` cache has a service. */
     hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-    // As buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool).
+    /** Whether BuildKit's `gha` cache uses `resultsUrl`, as buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool). */
     usesCacheV2:
       runtimeToken !== '' &&
       resultsUrl !== '' &&
       ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(variable('ACTIONS_CACHE_SERVICE_V2')),
+    /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
     cacheMode: variable('ACTIONS_CACHE_MODE'),
     noDefaultAttestations: /^(?:1|t|true)$/i.test(variable('BUILDX_NO_DEFAULT_ATTESTATIONS')),
     proxies: proxiesOf(variable),
@@ -82,19 +46,35 @@ export function jobContext(env: Readonly<Record<string, string | undefined>> = p
       runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
       commit: variable('GITHUB_SHA'),
     },
+    /** Identifies the job in its run, the same in each attempt. Legs of a matrix may share it; calls of a reusable workflow don't. */
     jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
     runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+    /** Web address of the repository; empty outside of a workflow. */
     repositoryUrl,
+    /** Base URL of the REST API without a trailing slash; on GitHub Enterprise it has a path. */
     apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
     host: workflowHost(variable),
+    /** The repository's maximum retention in days, if the runner sets it. */
     maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
     runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
     runnerName: variable('RUNNER_NAME'),
-    event: eventFacts(variable),
+    event: {
+      name: variable('GITHUB_EVENT_NAME'),
+      payload: readPayload(variable('GITHUB_EVENT_PATH')),
+      ref: variable('GITHUB_REF'),
+      refName: variable('GITHUB_REF_NAME'),
+      refType: variable('GITHUB_REF_TYPE'),
+      sha: variable('GITHUB_SHA'),
+      headRef: variable('GITHUB_HEAD_REF'),
+    },
+    /** Docker's configuration, with the logins of earlier steps. */
     dockerConfigFolder,
+    /** Buildx's configuration, with the logins for single repositories. */
     buildxConfigFolder: variable('BUILDX_CONFIG') || join(dockerConfigFolder, 'buildx'),
+    /** Docker's logins in the environment, as JSON; may be empty. */
     dockerAuthConfig: variable('DOCKER_AUTH_CONFIG'),
     dockerVariables: variablesOf(env, 'DOCKER_'),
+    /** The variables that docker/metadata-action has set. */
     metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
   };
 }
@@ -119,11 +99,8 @@ function jobPath(orchestration: string): string | undefined {
   return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
 
-/**
- * Checks that the step can set outputs and write temporary files.
- * @throws HandoverError `unsupported-host`
- */
-export function requireRunnerFiles(env: Readonly<Record<string, string | undefined>> = process.env): void {
+/** Checks that the step can set outputs and write temporary files. Throws `unsupported-host`. */
+export function requireRunnerFiles(env: Environment = process.env): void {
   const { GITHUB_OUTPUT: output = '', RUNNER_TEMP: temp = '', GITHUB_ACTIONS: isRunner } = env;
   if (output !== '') requirePath('GITHUB_OUTPUT', output, 'file');
   else if (isRunner === 'true')
@@ -135,11 +112,10 @@ function requirePath(variable: string, path: string, kind: 'file' | 'folder'): v
   const expected = `${variable} is "${quoteForeign(path)}"; expected a ${kind} that this step can write to`;
   try {
     const found = statSync(path);
-    if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-      throw unfit(`${expected}: it is not a ${kind}.`, variable);
+    if (!(kind === 'file' ? found.isFile() : found.isDirectory())) throw new Error(`it is not a ${kind}`);
     accessSync(path, constants.W_OK);
   } catch (error) {
-    throw error instanceof HandoverError ? error : unfit(`${expected}: ${messageOf(error)}.`, variable, error);
+    throw unfit(`${expected}: ${messageOf(error)}.`, variable, error);
   }
 }
 
@@ -153,27 +129,8 @@ function unfit(message: string, variable: string, cause?: unknown): HandoverErro
   );
 }
 
-function variablesOf(
-  env: Readonly<Record<string, string | undefined>>,
-  start: string,
-): Readonly<Record<string, string>> {
-  return Object.fromEntries(
-    Object.entries(env).flatMap(([name, value]) =>
-      name.startsWith(start) && value !== undefined ? [[name, value] as const] : [],
-    ),
-  );
-}
-
-function eventFacts(variable: (name: string) => string): EventFacts {
-  return {
-    name: variable('GITHUB_EVENT_NAME'),
-    payload: readPayload(variable('GITHUB_EVENT_PATH')),
-    ref: variable('GITHUB_REF'),
-    refName: variable('GITHUB_REF_NAME'),
-    refType: variable('GITHUB_REF_TYPE'),
-    sha: variable('GITHUB_SHA'),
-    headRef: variable('GITHUB_HEAD_REF'),
-  };
+function variablesOf(env: Environment, start: string): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(stringMapOf(env)).filter(([name]) => name.startsWith(start)));
 }
 
 /** Reads the event's payload; undefined if it can't be read. */

@@ -6,92 +6,82 @@ import { readSmallFileSync } from '../bytes/files.ts';
 import { maskLines, maskSecret } from './outputs.ts';
 
 /** Reads the step's inputs by name. Defaults come from action.yml. */
-export interface Inputs {
-  /** Returns a text without surrounding white space. Throws `invalid-input` if it is empty. */
-  text(name: string): string;
-  /** Returns undefined for an empty text. */
-  optional(name: string): string | undefined;
-  /** Returns the unchanged text; undefined for the default `none`. */
-  unlessNone(name: string): string | undefined;
-  /**
-   * Returns a text whose absence disables a check or selects another image; undefined for the default `none`. Throws `invalid-input` for an
-   * empty text, which is the value of an expression with an undeclared output.
-   */
-  orNone(name: string): string | undefined;
-  /** The same for a list. Empty for `none`. */
-  listOrNone(name: string): readonly string[];
-  boolean(name: string): boolean;
-  integer(name: string, min: number, max: number): number;
-  /** Returns a number with or without decimals. */
-  decimal(name: string, min: number, max: number): number;
-  /** Returns one item per line. An item may contain commas, as in the build-args of docker/build-push-action. */
-  lines(name: string): readonly string[];
-  /** Returns one item per line or between commas, as in the add-hosts of docker/build-push-action. */
-  list(name: string): readonly string[];
-  /** Returns one `id=value` per line, untrimmed, because a key may need its last line end. Masks the values. */
-  secrets(name: string): readonly string[];
-  /** Returns one `id=path` per line. Masks the content of the files. */
-  secretFiles(name: string): readonly string[];
-  /** Returns one `id=VARIABLE` per line or between commas. Masks the values of the variables. */
-  secretEnvs(name: string): readonly string[];
-}
+export type Inputs = Readonly<ReturnType<typeof actionInputs>>;
 
 /** @param mask called with each text to keep out of the log */
-export function actionInputs(mask: (secret: string) => void = maskSecret): Inputs {
-  const optional = (name: string): string | undefined => read(name).trim() || undefined;
-  const text = (name: string): string => {
-    const value = optional(name);
-    if (value === undefined) throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
-    return value;
-  };
+export function actionInputs(mask: (secret: string) => void = maskSecret) {
   return {
     text,
     optional,
     unlessNone,
-    orNone: (name) => {
-      const given = unlessNone(name)?.trim();
-      if (given === '') throw givenEmpty(name);
-      return given;
-    },
-    listOrNone: (name) => {
-      if (unlessNone(name) === undefined) return [];
-      const given = list(name);
-      if (given.length === 0) throw givenEmpty(name);
-      return given;
-    },
-    boolean: (name) => {
+    orNone,
+    listOrNone,
+    boolean: (name: string): boolean => {
       const value = text(name).toLowerCase();
       if (value === 'true' || value === 'false') return value === 'true';
       throw invalid(name, value, 'true or false');
     },
-    integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
-    decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
+    integer: (name: string, min: number, max: number) => number(name, /^\d+$/, 'a whole number', min, max),
+    /** Returns a number with or without decimals. */
+    decimal: (name: string, min: number, max: number) => number(name, /^\d+(?:\.\d+)?$/, 'a number', min, max),
     lines,
     list,
-    secrets: (name) => {
-      const items = rows(read(name))?.map((row) => row.join(','));
+    /** Returns one `id=value` per line, untrimmed, because a key may need its last line end. Masks the values. */
+    secrets: (name: string): readonly string[] => {
+      const found = rows(read(name))?.map((row) => row.join(','));
       // Masked before any error, which would be in the log.
-      for (const item of items ?? read(name).split('\n')) maskLines(valueOf(item), mask);
-      if (items === undefined) throw invalid(name, '(not shown)', closedQuotes);
-      return items.filter((item) => item.trim() !== '');
+      for (const item of found ?? read(name).split('\n')) maskLines(valueOf(item), mask);
+      if (found === undefined) throw invalid(name, '(not shown)', closedQuotes);
+      return found.filter((item) => item.trim() !== '');
     },
-    secretFiles: (name) => {
-      const items = lines(name);
-      for (const item of items) maskLines(smallFile(valueOf(item)), mask);
-      return items;
+    /** Returns one `id=path` per line. Masks the content of the files. */
+    secretFiles: (name: string): readonly string[] => {
+      const found = lines(name);
+      for (const item of found) maskLines(smallFile(valueOf(item)), mask);
+      return found;
     },
-    secretEnvs: (name) => {
-      const items = list(name);
-      for (const item of items) maskLines(process.env[valueOf(item)] ?? '', mask);
-      return items;
+    /** Returns one `id=VARIABLE` per line or between commas. Masks the values of the variables. */
+    secretEnvs: (name: string): readonly string[] => {
+      const found = list(name);
+      for (const item of found) maskLines(process.env[valueOf(item)] ?? '', mask);
+      return found;
     },
   };
 }
 
-// The runner applies a default only if the line is missing (docs/decisions/0022).
+/** Returns a text without surrounding white space. Throws `invalid-input` if it is empty. */
+function text(name: string): string {
+  const value = optional(name);
+  if (value === undefined) throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
+  return value;
+}
+
+/** Returns undefined for an empty text. */
+function optional(name: string): string | undefined {
+  return read(name).trim() || undefined;
+}
+
+/** Returns the unchanged text; undefined for the default `none`. The runner applies it only if the line is missing (docs/decisions/0022). */
 function unlessNone(name: string): string | undefined {
   const given = read(name);
   return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
+}
+
+/**
+ * Returns a text whose absence disables a check or selects another image; undefined for the default `none`. Throws `invalid-input` for an
+ * empty text, which is the value of an expression with an undeclared output.
+ */
+function orNone(name: string): string | undefined {
+  const given = unlessNone(name)?.trim();
+  if (given === '') throw givenEmpty(name);
+  return given;
+}
+
+/** The same for a list. Empty for `none`. */
+function listOrNone(name: string): readonly string[] {
+  const given = unlessNone(name) === undefined ? undefined : list(name);
+  if (given?.length === 0) throw givenEmpty(name);
+  return given ?? [];
 }
 
 function givenEmpty(name: string): HandoverError {
@@ -102,11 +92,15 @@ function givenEmpty(name: string): HandoverError {
   );
 }
 
+/** Returns one item per line. An item may contain commas, as in the build-args of docker/build-push-action. */
 function lines(name: string): readonly string[] {
   return items(records(name).map((row) => row.join(',')));
 }
 
-// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
+/**
+ * Returns one item per line or between commas, as in the add-hosts of docker/build-push-action. Quotes around a whole line don't protect
+ * its commas (docker/actions-toolkit, util.ts, getList).
+ */
 function list(name: string): readonly string[] {
   return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -154,7 +148,8 @@ function smallFile(path: string): string {
   }
 }
 
-function number(name: string, value: string, form: RegExp, what: string, min: number, max: number): number {
+function number(name: string, form: RegExp, what: string, min: number, max: number): number {
+  const value = text(name);
   const result = Number(value);
   if (form.test(value) && result >= min && result <= max) return result;
   throw invalid(name, value, `${what} from ${String(min)} to ${String(max)}`);

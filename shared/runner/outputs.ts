@@ -11,10 +11,7 @@ export function setOutputs(outputs: Readonly<Record<string, string>>): void {
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
 
-/**
- * Adds Markdown to the job summary. A failure is only a warning.
- * @param details one line for the log, which folds in the summary
- */
+/** Adds Markdown to the job summary, with `details` for the log, which fold there. A failure is only a warning. */
 export async function addSummary(markdown: Markdown, details?: string): Promise<void> {
   if (details !== undefined) info(details);
   const path = process.env['GITHUB_STEP_SUMMARY'];

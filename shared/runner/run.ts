@@ -1,11 +1,11 @@
-import { error as annotate } from '@actions/core';
+import { error as annotate, group, info, notice, warning } from '@actions/core';
 import { HandoverError, messageOf } from '../base/errors.ts';
 import { endByForce } from '../base/forced-end.ts';
-import type { Log } from '../base/log.ts';
+import type { Log, TotalBytes } from '../base/log.ts';
 import { code, type Markdown, prose, safe, words } from '../base/markdown.ts';
 import { type JobContext, jobContext, requireRunnerFiles } from './context.ts';
 import { explainRunner } from '../image/host.ts';
-import { runnerLog } from './log.ts';
+import { formatBytes, formatDuration, harmlessLines } from '../base/text.ts';
 import type { Inputs } from './inputs.ts';
 import { addSummary } from './outputs.ts';
 
@@ -93,17 +93,12 @@ function firstError(error: unknown): unknown {
 }
 
 async function report(name: string, error: unknown): Promise<void> {
-  if (!(error instanceof HandoverError)) {
-    const stack = error instanceof Error ? error.stack : undefined;
-    if (stack !== undefined) runnerLog.info(stack);
-    annotate(`${messageOf(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
-      title: `${name}: unexpected error`,
-    });
-  } else {
-    annotate(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-      title: `${name}: ${error.code}`,
-    });
-  }
+  const isKnown = error instanceof HandoverError;
+  if (!isKnown && error instanceof Error && error.stack !== undefined) runnerLog.info(error.stack);
+  const [title, text] = isKnown
+    ? [error.code, `${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`]
+    : ['unexpected error', `${messageOf(error)}\nThis is a bug in ${name}. Please report it with the log.`];
+  annotate(text, { title: `${name}: ${title}` });
   await addSummary(failureSummary(name, error));
 }
 
@@ -112,3 +107,60 @@ export function failureSummary(name: string, error: unknown): Markdown {
   if (!(error instanceof HandoverError)) return safe`### ❌ ${words(name)} failed\n\n${prose(messageOf(error))}\n`;
   return safe`### ❌ ${words(name)}: ${code(error.code)}\n\n${prose(error.message)}\n\n**Next step:** ${prose(error.hint)}\n`;
 }
+
+const everyMs = 5000;
+
+/**
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
+ * @param print called with each line
+ * @internal
+ */
+export function progressTo(print: (line: string) => void): Log['progress'] {
+  return async (what, total, work) => {
+    const began = performance.now();
+    let bytes = 0;
+    const soFar = (verb: string, of = ''): void => {
+      const ms = performance.now() - began;
+      const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
+      print(`${what}: ${verb}${formatBytes(bytes)}${of} in ${formatDuration(ms)}${speed}`);
+    };
+    const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
+    timer.unref();
+    try {
+      const result = await work((more) => void (bytes += more));
+      if (bytes === 0) print(`${what}: nothing`);
+      else soFar('done, ');
+      return result;
+    } catch (error) {
+      if (bytes > 0) soFar('broke off after ', share(bytes, total));
+      throw error;
+    } finally {
+      clearInterval(timer);
+    }
+  };
+}
+
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
+function share(bytes: number, total: TotalBytes): string {
+  if (total === 'unknown') return '';
+  if (typeof total === 'object') return bytes > total.atMost ? '' : ` of at most ${formatBytes(total.atMost)}`;
+  return bytes > total ? '' : ` of ${formatBytes(total)} (${percent(bytes, total)})`;
+}
+
+function percent(bytes: number, total: number): string {
+  return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
+}
+
+// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
+function printLines(message: string): void {
+  info(harmlessLines(message));
+}
+
+/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
+const runnerLog: Log = {
+  info: printLines,
+  notice: (message) => notice(message),
+  warning: (message) => warning(message),
+  chapter: group,
+  progress: progressTo(printLines),
+};

@@ -1,8 +1,8 @@
 import { pipeline } from 'node:stream';
 import { constants, createGunzip, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
-import { asError, type HandoverError, invalidTarball } from '../base/errors.ts';
-
+import { asError, invalidTarball } from '../base/errors.ts';
 import type { TarballCompression } from '../image/record.ts';
+import { isZero, readTarHeader, tarBlock } from './header.ts';
 
 /** How something is packed that docker load may unpack. */
 export type Packing = TarballCompression | 'xz' | 'bzip2';
@@ -19,13 +19,15 @@ const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
  */
 export function compressionOf(head: Buffer): TarballCompression {
   const packing = packingOf(head);
-  if (packing === 'xz') throw unread('xz', 'unxz');
-  if (packing === 'bzip2') throw unread('bzip2', 'bunzip2');
-  return packing;
+  if (packing !== 'xz' && packing !== 'bzip2') return packing;
+  throw invalidTarball(
+    `The tarball is compressed with ${packing}, which can't be looked into here.`,
+    `Run ${packing === 'xz' ? 'unxz' : 'bunzip2'} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
+  );
 }
 
 /** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
-export function packingOf(head: Buffer): Packing {
+function packingOf(head: Buffer): Packing {
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
   if (head.subarray(0, xzMagic.length).equals(xzMagic)) return 'xz';
   if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4))) return 'bzip2';
@@ -35,11 +37,31 @@ export function packingOf(head: Buffer): Packing {
   return 'none';
 }
 
-function unread(format: string, command: string): HandoverError {
-  return invalidTarball(
-    `The tarball is compressed with ${format}, which can't be looked into here.`,
-    `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
-  );
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+
+/** Returns how a layer is packed, from its first 512 bytes; undefined when it can't be a layer, such as JSON. */
+export function layerPackingOf(head: Buffer): Packing | undefined {
+  const packing = packingOf(head);
+  if (packing !== 'none') return packing;
+  const block = head.subarray(0, tarBlock);
+  // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+  if (block.length === 0 || (block.length === tarBlock && isZero(block))) return 'none';
+  return block.length === tarBlock && block.includes(0) && readTarHeader(block) !== undefined ? 'none' : undefined;
+}
+
+/**
+ * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
+ * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+export function wrongForm(mediaType: string, packing: Packing | undefined): string | undefined {
+  if (packing === undefined) return 'is no tar, whether packed or not';
+  const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+  const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+  if (packing === expected) return undefined;
+  return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, and of the media type ${mediaType}`;
 }
 
 // Node comes back from its thread for each chunk: 16 KiB by default.
@@ -74,13 +96,9 @@ async function* zstdFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer
 }
 
 /** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(
-  decoder: ZstdDecompress,
-  first: Buffer,
-  source: AsyncIterator<Buffer>,
-): Promise<Buffer | undefined> {
+async function feed(decoder: ZstdDecompress, head: Buffer, source: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
   let written = 0;
-  for (let chunk: Buffer | undefined = first; chunk !== undefined; chunk = await nextOf(source)) {
+  for (let chunk: Buffer | undefined = head; chunk !== undefined; chunk = await nextOf(source)) {
     written += chunk.length;
     await write(decoder, chunk);
     const left = written - decoder.bytesWritten;

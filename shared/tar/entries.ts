@@ -15,7 +15,7 @@ interface TarEntry {
   /** Whether it's a regular file: no folder, link or device. */
   readonly isFile: boolean;
   /** A symbolic link's text, or the name of a hard link's entry. */
-  readonly link?: TarLink;
+  readonly link: TarLink | undefined;
   /** Parts of the tar's own chunks. */
   readonly content: LentChunks;
 }
@@ -25,11 +25,11 @@ export interface TarLink {
   readonly target: string;
 }
 
-/** Values of a header in front of an entry's own header, which they override. */
+/** Values of headers in front of an entry's own header, which they override. */
 interface Extension {
-  readonly name?: string;
-  readonly size?: number;
-  readonly link?: string;
+  name?: string | undefined;
+  size?: number | undefined;
+  link?: string | undefined;
 }
 
 const linkKinds: Readonly<Record<string, TarLink['kind']>> = { '1': 'hard', '2': 'symbolic' };
@@ -57,16 +57,13 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
       count += 1;
       if (count > limits.tarEntries) throw invalid(`it has more than ${String(limits.tarEntries)} entries`);
       const { type } = header;
-      const { name, size: told } = { ...header, ...extension };
+      const { name = header.name, size: told = header.size, link: target = header.linkTarget } = extension;
       if (![told, header.size].every(isByteCount)) throw invalid(`${quoteForeign(name, 80)} has an impossible size`);
-      if (Math.max(name.length, extension.link?.length ?? 0) > limits.tarNameLength)
+      if (Math.max(name.length, target.length) > limits.tarNameLength)
         throw invalid(`${quoteForeign(name, 80)} is a name that goes on for ${String(name.length)} letters`);
-      const size = hasContent(type) ? told : 0;
       if (type === 'x' || type === 'L' || type === 'K') {
-        extension = {
-          ...extension,
-          ...readExtension(type, await bytes.exactly(atMost(header.size, limits.tarHeaderBytes))),
-        };
+        if (header.size > limits.tarHeaderBytes) throw invalid(`a header goes on for ${String(header.size)} bytes`);
+        readExtension(type, await bytes.exactly(header.size), extension);
         await bytes.skip(tarPadding(header.size));
         continue;
       }
@@ -75,12 +72,14 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
         await bytes.skip(header.size + tarPadding(header.size));
         continue;
       }
+      // Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
+      const size = /^[1-6]$/.test(type) ? 0 : told;
       const end = bytes.position + size;
       const kind = linkKinds[type];
-      const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
+      const link = kind && { kind, target };
       // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
       const isFile = ['0', '\0', '7'].includes(type);
-      yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
+      yield { name, size, offset: bytes.position, isFile, link, content: bytes.until(end) };
       await bytes.skip(end + tarPadding(size) - bytes.position);
       extension = {};
     }
@@ -91,27 +90,17 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
   }
 }
 
-function readExtension(type: 'x' | 'L' | 'K', content: Buffer): Extension {
+function readExtension(type: 'x' | 'L' | 'K', content: Buffer, extension: Extension): void {
   // GNU tar ends the name with a zero byte.
-  if (type === 'L') return { name: textAt(content, 0, content.length) };
-  if (type === 'K') return { link: textAt(content, 0, content.length) };
-  const records = readPaxRecords(content);
-  const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
-  return {
-    ...(path === undefined ? {} : { name: path }),
-    ...(link === undefined ? {} : { link }),
-    ...(isByteCount(size) ? { size } : {}),
-  };
-}
-
-// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
-function hasContent(type: string): boolean {
-  return !/^[1-6]$/.test(type);
-}
-
-function atMost(size: number, most: number): number {
-  if (size > most) throw invalid(`a header goes on for ${String(size)} bytes`);
-  return size;
+  if (type === 'L') extension.name = textAt(content, 0, content.length);
+  else if (type === 'K') extension.link = textAt(content, 0, content.length);
+  else {
+    const records = readPaxRecords(content);
+    extension.name = records.get('path') ?? extension.name;
+    extension.link = records.get('linkpath') ?? extension.link;
+    const size = Number(records.get('size'));
+    if (isByteCount(size)) extension.size = size;
+  }
 }
 
 function invalid(why: string): HandoverError {
@@ -125,15 +114,11 @@ function invalid(why: string): HandoverError {
 class ByteSource {
   readonly #chunks: AsyncIterator<LentChunk>;
   #rest: LentChunk = Buffer.alloc(0);
-  #position = 0;
+  /** The number of bytes that have been read. */
+  position = 0;
 
   constructor(chunks: LentChunks) {
     this.#chunks = chunks[Symbol.asyncIterator]();
-  }
-
-  /** The number of bytes that have been read. */
-  get position(): number {
-    return this.#position;
   }
 
   /** Reads a copy of a block; undefined at the end. */
@@ -144,22 +129,22 @@ class ByteSource {
   async exactly(bytes: number): Promise<Buffer> {
     const all = Buffer.alloc(bytes);
     let filled = 0;
-    for await (const part of this.until(this.#position + bytes)) filled += part.copy(all, filled);
+    for await (const part of this.until(this.position + bytes)) filled += part.copy(all, filled);
     return all;
   }
 
   async skip(bytes: number): Promise<void> {
-    const end = this.#position + bytes;
-    while (this.#position < end) await this.#take(end);
+    const end = this.position + bytes;
+    while (this.position < end) await this.#take(end);
   }
 
   async skipAll(): Promise<void> {
-    this.#rest = Buffer.alloc(0);
-    while (await this.#more()) this.#rest = Buffer.alloc(0);
+    do this.#rest = Buffer.alloc(0);
+    while (await this.#more());
   }
 
   async *until(end: number): AsyncGenerator<LentChunk> {
-    while (this.#position < end) yield await this.#take(end);
+    while (this.position < end) yield await this.#take(end);
   }
 
   async close(): Promise<void> {
@@ -167,10 +152,10 @@ class ByteSource {
   }
 
   async #take(end: number): Promise<LentChunk> {
-    if (!(await this.#more())) throw invalid(`it ends at byte ${String(this.#position)}`);
-    const part = this.#rest.subarray(0, end - this.#position);
+    if (!(await this.#more())) throw invalid(`it ends at byte ${String(this.position)}`);
+    const part = this.#rest.subarray(0, end - this.position);
     this.#rest = this.#rest.subarray(part.length);
-    this.#position += part.length;
+    this.position += part.length;
     return part;
   }
 

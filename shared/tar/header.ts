@@ -22,7 +22,7 @@ export function tarHeader(name: string, size: number): Buffer {
   block.write(octal(0, 11), 136);
   block.write(isDirectory ? '5' : '0', 156);
   block.write('ustar\u000000', 257, 'latin1');
-  writeChecksum(block);
+  block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
   return block;
 }
 
@@ -50,7 +50,7 @@ export function readTarHeader(block: Buffer): TarHeader | undefined {
   const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
   return {
     name: prefix === '' ? name : `${prefix}/${name}`,
-    size: readSize(block),
+    size: block[124] === 0x80 ? Number(block.readBigUInt64BE(128)) : Number.parseInt(textAt(block, 124, 12), 8),
     type: block.toString('latin1', 156, 157),
     linkTarget: textAt(block, 157, 100),
   };
@@ -94,18 +94,9 @@ function writeSize(block: Buffer, size: number): void {
   block.writeBigUInt64BE(BigInt(size), 128);
 }
 
-function readSize(block: Buffer): number {
-  if (block[124] === 0x80) return Number(block.readBigUInt64BE(128));
-  return Number.parseInt(textAt(block, 124, 12), 8);
-}
-
 // The checksum's own place counts as eight spaces.
 function checksumOf(block: Buffer): number {
   return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
-}
-
-function writeChecksum(block: Buffer): void {
-  block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
 }
 
 /** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */

@@ -1,8 +1,9 @@
 import { limits } from '../base/limits.ts';
-import { attempt, HandoverError, invalidTarball, messageOf } from '../base/errors.ts';
+import { attempt, HandoverError, invalidTarball, messageOf, translated } from '../base/errors.ts';
 import { quoteForeign } from '../base/text.ts';
 import type { Digest } from '../image/digest.ts';
 import {
+  type ArchiveImage,
   configFault,
   type Descriptor,
   type Manifest,
@@ -20,13 +21,11 @@ import {
 } from '../image/manifest.ts';
 import { formatPlatform, type Platform, runsOn, samePlatform } from '../image/platform.ts';
 import { formatReference, parseReference, type Reference } from '../image/reference.ts';
-import { wrongForm } from './layer-form.ts';
+import { wrongForm } from './compression.ts';
 import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 
 /** An image's own manifest in a tarball. */
 export interface TarballManifest extends Manifest {
-  readonly digest: Digest;
-  readonly bytes: Buffer;
   /** Where it begins in the tarball, in bytes. */
   readonly offset: number;
   /** Digests of the indexes around it, the outermost first. */
@@ -42,8 +41,6 @@ export interface TarballImage extends Pick<ImageContents, 'configDigest' | 'conf
    * older, and in the Docker archives of other tools.
    */
   readonly manifests: readonly TarballManifest[];
-  /** Digests of its manifests, then of the indexes around them; empty where it has no manifest. */
-  readonly manifestDigests: readonly Digest[];
   /** In the order in which they are applied; may contain the same entry twice. */
   readonly layers: readonly SeenEntry[];
 }
@@ -98,7 +95,9 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
     count += descriptors.length;
     if (count > limits.indexed) throw tooMany('index.json', count);
     for (const descriptor of descriptors) {
-      if (isAttestation(descriptor) || !isManifestOrIndex(descriptor)) continue;
+      const isManifest = ['', mediaTypes.manifest, mediaTypes.dockerManifest].includes(descriptor.mediaType);
+      // An index may name other things, which are ignored (OCI image-spec, image-index.md).
+      if (isAttestation(descriptor) || (!isManifest && !isIndex(descriptor))) continue;
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
@@ -115,7 +114,7 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
         continue;
       }
       const before = found.get(digest);
-      const manifest = before ?? { ...parseManifest(bytes, `manifest ${digest}`), digest, bytes, offset };
+      const manifest = before ?? { ...parseManifest(bytes, `manifest ${digest}`), offset };
       found.set(digest, {
         ...manifest,
         around: [...new Set([...(before?.around ?? []), ...around])],
@@ -127,12 +126,6 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
   return [...found.values()];
 }
 
-// An index may name other things, which are ignored (OCI image-spec, image-index.md).
-function isManifestOrIndex(descriptor: Descriptor): boolean {
-  const { manifest, dockerManifest } = mediaTypes;
-  return isIndex(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
-}
-
 function tooMany(where: string, count: number): HandoverError {
   return invalidTarball(
     `The tarball's ${where} names ${String(count)} images or more: too many.`,
@@ -142,30 +135,20 @@ function tooMany(where: string, count: number): HandoverError {
 
 /** Returns all manifests in the tarball, also those that no index names. */
 function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
-  return seen.kept().flatMap(({ digest, bytes, offset }) => {
-    const manifest = attempt(() => parseManifest(bytes, 'a manifest'), undefined);
-    return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
+  return seen.blobs().flatMap(({ bytes, offset }) => {
+    const manifest = bytes && attempt(() => parseManifest(bytes, 'a manifest'), undefined);
+    return manifest === undefined ? [] : [{ ...manifest, offset, around: [] }];
   });
 }
 
 function ociImage({ references, ...manifest }: IndexedManifest, seen: SeenTarball): TarballImage {
   const by = `The tarball's manifest ${manifest.digest}`;
-  return checked(
-    {
-      references,
-      ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
-      manifests: [manifest],
-      manifestDigests: [manifest.digest, ...manifest.around],
-      layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    },
-    seen,
-  );
+  const config = requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest);
+  const layers = manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest));
+  return checked({ references, ...config, manifests: [manifest], layers }, seen);
 }
 
-/**
- * Returns an image after comparing its config, its manifests and the tarball's entries.
- * @throws HandoverError `tarball-invalid`
- */
+/** Compares an image's config, its manifests and the tarball's entries. */
 function checked(image: TarballImage, seen: SeenTarball): TarballImage {
   for (const manifest of image.manifests) {
     const fault = configFault(manifest, image.configBytes, image.config);
@@ -176,9 +159,14 @@ function checked(image: TarballImage, seen: SeenTarball): TarballImage {
   return image;
 }
 
+/** Returns the digests of an image's manifests, then of the indexes around them; none where it has no manifest. */
+export function manifestDigestsOf({ manifests }: TarballImage): readonly Digest[] {
+  return [...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)])];
+}
+
 /** @param all manifests of the tarball, those that an index leads to first */
 function archiveImage(
-  { config, repoTags, layers }: ReturnType<typeof parseArchiveManifest>[number],
+  { config, repoTags, layers }: ArchiveImage,
   all: readonly TarballManifest[],
   seen: SeenTarball,
 ): TarballImage {
@@ -186,23 +174,16 @@ function archiveImage(
   const entry = requireConfig(seen.find(config), by, config);
   const found = layers.map((name) => requireEntry(seen.find(name), by, name));
   const manifests = manifestsOf(entry.configDigest, found, all);
-  const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
-  const references = referencesIn(repoTags);
-  const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
-  return checked(image, seen);
+  return checked({ references: referencesIn(repoTags), ...entry, manifests, layers: found }, seen);
 }
 
-/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
+// Its error is not `invalid-input`, because the text is no input of this step.
 function referencesIn(repoTags: readonly string[]): readonly Reference[] {
   if (repoTags.length > limits.references)
     throw invalidNames(`has ${String(repoTags.length)} references for one image`);
-  return repoTags.map((tag) => {
-    try {
-      return parseReference(tag);
-    } catch (error) {
-      throw invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
-    }
-  });
+  const invalidName = (error: unknown): HandoverError =>
+    invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
+  return repoTags.map((tag) => translated(() => parseReference(tag), invalidName));
 }
 
 /** @param what the end of a sentence whose subject is the manifest.json */
@@ -214,10 +195,7 @@ function invalidNames(what: string, cause?: unknown): HandoverError {
   );
 }
 
-/**
- * Returns the manifests of an image in `manifest.json`, each once.
- * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
- */
+/** Returns the manifests of an image in `manifest.json`, each once. Refuses manifests of its config that all describe another image. */
 function manifestsOf(
   configDigest: Digest,
   layers: readonly SeenEntry[],
@@ -229,14 +207,13 @@ function manifestsOf(
     (manifest) => isImageConfig(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests,
   );
   const [first] = own;
-  if (first !== undefined && fitting.length === 0) throw contradicting(first, contradiction(first));
-  return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
-}
-
-function contradiction({ config }: TarballManifest): string {
-  return isImageConfig(config)
+  if (first === undefined || fitting.length > 0)
+    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+  const { config } = first;
+  const fault = isImageConfig(config)
     ? 'lists other layers than its manifest.json'
     : `describes its config as ${quoteForeign(config.mediaType)}, which is not an image's`;
+  throw contradicting(first, fault);
 }
 
 /** @param how the end of a sentence whose subject is the manifest */
@@ -269,19 +246,16 @@ function requireLayers({ manifests, layers }: TarballImage, seen: SeenTarball): 
     manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })),
   );
   const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
-  for (const { mediaType, size, entry } of [...own, ...described]) {
+  for (const { mediaType, size, entry } of [...described, ...own]) {
     if (entry === undefined) continue;
     const wrong = wrongForm(mediaType, entry.packing);
-    if (wrong !== undefined || size !== entry.size)
-      throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+    if (wrong === undefined && size === entry.size) continue;
+    const what = wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`;
+    throw invalidTarball(
+      `The layer ${quoteForeign(entry.path, 100)} in the tarball ${what}.`,
+      'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
+    );
   }
-}
-
-function falseLayer(path: string, what: string): HandoverError {
-  return invalidTarball(
-    `The layer ${quoteForeign(path, 100)} in the tarball ${what}.`,
-    'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
-  );
 }
 
 function requireDiffIds({ config, layers }: TarballImage, seen: SeenTarball): void {
@@ -324,22 +298,6 @@ export function chooseImage(
     `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`,
     'Set the input `image` to one of them.',
   );
-}
-
-/** Returns the image's contents by one of its manifests. */
-export function contentsOf(
-  { configDigest, configBytes, config }: TarballImage,
-  manifest: TarballManifest,
-): ImageContents {
-  return {
-    configDigest,
-    configBytes,
-    config,
-    manifestDigest: manifest.digest,
-    manifestBytes: manifest.bytes,
-    manifestMediaType: manifest.mediaType,
-    layers: manifest.layers,
-  };
 }
 
 function namesIn({ references }: TarballImage): string {

@@ -3,15 +3,13 @@ import { limits } from '../base/limits.ts';
 import { type HandoverError, invalidTarball, messageOf } from '../base/errors.ts';
 import { copiedBytes, type LentChunks, streamableChunks, watchedChunks, withHead } from '../bytes/chunks.ts';
 import { Checksum, checksummed, drain } from '../bytes/verified.ts';
-import { blobName, type Digest, digestOf, parseDigest } from '../image/digest.ts';
-import { looksLikeJson } from './header.ts';
-import { decompress, type Packing } from './compression.ts';
+import { blobDigest, blobName, type Digest, digestOf } from '../image/digest.ts';
+import { decompress, layerPackingOf, type Packing } from './compression.ts';
 import { tarEntries, type TarLink } from './entries.ts';
-import { tarBlock } from './header.ts';
-import { layerPackingOf } from './layer-form.ts';
+import { looksLikeJson, tarBlock } from './header.ts';
 
 /** An entry that is being read: a layer, or something as large as one. */
-export interface PassingEntry {
+interface PassingEntry {
   /** Its name in the tarball. */
   readonly path: string;
   /** Its name in a rewritten tarball: `blobs/sha256/…` if its own name contains its digest, else a new name. */
@@ -35,12 +33,6 @@ export interface SeenEntry extends Pick<PassingEntry, 'path' | 'name' | 'size' |
   readonly bytes?: Buffer;
 }
 
-type KeptEntry = SeenEntry & { readonly bytes: Buffer };
-
-function isKept(entry: SeenEntry): entry is KeptEntry {
-  return entry.bytes !== undefined;
-}
-
 /** The entries of a tarball, by their names. */
 export class SeenTarball {
   readonly #entries = new Map<string, SeenEntry>();
@@ -48,7 +40,6 @@ export class SeenTarball {
   readonly #links = new Map<string, string>();
   readonly #diffIds = new Map<string, Digest>();
   #jsonBytes = 0;
-  #unnamed = 0;
 
   /** Returns the entry under a name, after following links. */
   find(name: string): SeenEntry | undefined {
@@ -70,9 +61,9 @@ export class SeenTarball {
     return packing === 'none' ? digest : this.#diffIds.get(name);
   }
 
-  /** Returns the kept entries in the tarball's order, each digest once. */
-  kept(): readonly KeptEntry[] {
-    return [...this.#blobs.values()].filter(isKept);
+  /** Returns the entries in the tarball's order, each digest once. */
+  blobs(): readonly SeenEntry[] {
+    return [...this.#blobs.values()];
   }
 
   /** Returns the first names, for messages. */
@@ -100,11 +91,6 @@ export class SeenTarball {
   keeps(size: number, head: Buffer): boolean {
     return looksLikeJson(head) && size <= limits.jsonBytes && this.#jsonBytes + size <= limits.jsonBytesInAll;
   }
-
-  nextName(): string {
-    this.#unnamed += 1;
-    return `layer-${String(this.#unnamed)}.tar`;
-  }
 }
 
 /**
@@ -114,11 +100,12 @@ export class SeenTarball {
  * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 export async function* readTarball(chunks: LentChunks, seen: SeenTarball): AsyncGenerator<PassingEntry> {
+  let unnamed = 0;
   for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
     const path = pathOf(name);
     if (link !== undefined) seen.addLink(path, link);
     if (!isFile) continue;
-    const named = digestIn(path);
+    const named = blobDigest(path);
     const { head, all } = await withHead(content, tarBlock);
     const packing = layerPackingOf(head);
     if (seen.keeps(size, head)) {
@@ -130,7 +117,8 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     const checksum = new Checksum();
     const passing = checksummed(all, checksum);
     const before = named === undefined ? undefined : seen.blob(named);
-    const out = before?.name ?? (named === undefined ? seen.nextName() : blobName(named));
+    if (named === undefined) unnamed += 1;
+    const out = before?.name ?? (named === undefined ? `layer-${String(unnamed)}.tar` : blobName(named));
     // Other files are not passed on, because one could be a config that another document names.
     if (before === undefined && packing !== undefined)
       yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
@@ -150,22 +138,13 @@ export async function seeTarball(chunks: LentChunks): Promise<SeenTarball> {
     if (digest !== undefined || (packing !== 'gzip' && packing !== 'zstd')) continue;
     const source = { failed: false };
     const watched = watchedChunks(streamableChunks(passing), () => (source.failed = true));
-    const diffId = await contentDigest(decompress(watched, packing)).catch((error: unknown) => {
+    const checksum = new Checksum();
+    await drain(checksummed(decompress(watched, packing), checksum)).catch((error: unknown) => {
       throw source.failed ? error : undecodable(path, packing, error);
     });
-    seen.addDiffId(name, diffId);
+    seen.addDiffId(name, checksum.found().digest);
   }
   return seen;
-}
-
-async function contentDigest(chunks: LentChunks): Promise<Digest> {
-  const checksum = new Checksum();
-  await drain(checksummed(chunks, checksum));
-  return checksum.found().digest;
-}
-
-function digestIn(path: string): Digest | undefined {
-  return parseDigest(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
 }
 
 // Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.

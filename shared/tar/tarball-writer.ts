@@ -1,3 +1,4 @@
+import type { JsonObject } from '../base/json.ts';
 import type { LentChunk, LentChunks } from '../bytes/chunks.ts';
 import { blobName, type Digest, digestOf } from '../image/digest.ts';
 import { type ImageContents, invalidLayout, mediaTypes } from '../image/manifest.ts';
@@ -45,14 +46,14 @@ export async function* tarballChunks(
 ): AsyncGenerator<LentChunk> {
   const offsets = new Map<Digest, number>();
   let position = 0;
-  const count = <Chunk extends LentChunk>(chunk: Chunk): Chunk => {
+  const count = (chunk: LentChunk): LentChunk => {
     position += chunk.length;
     return chunk;
   };
   for (const folder of ['blobs/', 'blobs/sha256/']) yield count(tarHeader(folder, 0));
-  for await (const layer of layers) {
-    offsets.set(layer.digest, position + tarBlock);
-    for await (const chunk of blobEntry(layer)) yield count(chunk);
+  for await (const { digest, size, chunks } of layers) {
+    offsets.set(digest, position + tarBlock);
+    for await (const chunk of tarEntry(blobName(digest), size, chunks())) yield count(chunk);
   }
   const named = await images();
   requireLayers(named, offsets);
@@ -64,37 +65,54 @@ export async function* tarballChunks(
   told({ size: position, offsets });
 }
 
-async function* blobEntry({ digest, size, chunks }: ArrivingLayer): AsyncGenerator<LentChunk> {
-  yield tarHeader(blobName(digest), size);
-  yield* chunks();
+/** Returns the bytes of a tar's entry whose content has `size` bytes. */
+export async function* tarEntry(name: string, size: number, content: LentChunks): AsyncGenerator<LentChunk> {
+  yield tarHeader(name, size);
+  yield* content;
   yield Buffer.alloc(tarPadding(size));
 }
 
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 export async function* indexedBlobs(index: Buffer, blobs: readonly ArrivingLayer[]): AsyncGenerator<LentChunk> {
-  for (const blob of blobs) yield* blobEntry(blob);
+  for (const { digest, size, chunks } of blobs) yield* tarEntry(blobName(digest), size, chunks());
   yield smallEntry('index.json', index);
   yield endOfArchive;
 }
 
-export function smallEntry(name: string, bytes: Buffer): Buffer {
+function smallEntry(name: string, bytes: Buffer): Buffer {
   return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
+}
+
+/** Returns the end of a tarball, behind the layers: its small entries, and the end of the archive. */
+export function tarballEnd(images: readonly NamedImage[]): readonly Buffer[] {
+  return [...[...smallEntries(images)].map(([name, bytes]) => smallEntry(name, bytes)), endOfArchive];
 }
 
 /**
  * Returns the entries other than layers: configs, manifests, `index.json` and `manifest.json`. A containerd store finds a layer by its
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
-export function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
-  const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+function smallEntries(images: readonly NamedImage[]): ReadonlyMap<string, Buffer> {
+  const archive = images.map(({ image, references, layerNames }) => ({
+    Config: blobName(image.configDigest),
+    RepoTags: references.map(formatReference),
+    Layers: layerNames ?? image.layers.map(({ digest }) => blobName(digest)),
+  }));
+  return new Map([...layoutEntries(images), ['manifest.json', json(archive)]]);
+}
+
+/** Returns the files of an OCI layout other than layers. The annotations are those of its index. */
+export function layoutEntries(images: readonly NamedImage[], annotations?: JsonObject): ReadonlyMap<string, Buffer> {
   return new Map<string, Buffer>([
     ...images.flatMap(({ image }): readonly (readonly [string, Buffer])[] => [
       [blobName(image.configDigest), image.configBytes],
       [blobName(image.manifestDigest), image.manifestBytes],
     ]),
     ['oci-layout', json({ imageLayoutVersion: '1.0.0' })],
-    ['index.json', json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: descriptors })],
-    ['manifest.json', json(images.map(archiveManifestOf))],
+    [
+      'index.json',
+      json({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: images.flatMap(describe), annotations }),
+    ],
   ]);
 }
 
@@ -103,14 +121,14 @@ function requireLayers(images: readonly NamedImage[], written: ReadonlyMap<Diges
   if (missing !== undefined) throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
 }
 
-function describe(image: ImageContents, references: readonly Reference[]): readonly unknown[] {
+function describe({ image, references }: NamedImage): readonly unknown[] {
   const { platform } = image.config;
   const { os, architecture, variant } = platform;
   const descriptor = {
     mediaType: image.manifestMediaType,
     digest: image.manifestDigest,
     size: image.manifestBytes.length,
-    ...(isKnown(platform) ? { platform: { architecture, os, variant } } : {}),
+    platform: isKnown(platform) ? { architecture, os, variant } : undefined,
   };
   // containerd names an image after the first annotation, the OCI tools after the second.
   return references.map((reference) => ({
@@ -120,15 +138,6 @@ function describe(image: ImageContents, references: readonly Reference[]): reado
       'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
     },
   }));
-}
-
-function archiveManifestOf({ image, references, layerNames }: NamedImage): unknown {
-  const { configDigest, layers } = image;
-  return {
-    Config: blobName(configDigest),
-    RepoTags: references.map(formatReference),
-    Layers: layerNames ?? layers.map(({ digest }) => blobName(digest)),
-  };
 }
 
 function json(value: unknown): Buffer {

@@ -8,7 +8,7 @@ export function input(name: string): string {
   return (process.env[`INPUT_${name.replaceAll(' ', '_').toUpperCase()}`] ?? '').trim();
 }
 
-/** Reads a list with one item in each line. Empty lines are skipped. */
+/** Reads a list with one item per line. Skips empty lines. */
 export function lines(name: string): readonly string[] {
   return input(name)
     .split('\n')
@@ -32,7 +32,7 @@ export function env(name: string): string {
   return process.env[name] ?? '';
 }
 
-/** Runs a command whose output goes to the step's log. The step fails if the command does. */
+/** Runs a command and writes its output to the step's log. The step fails if the command fails. */
 export function run(program: string, ...args: readonly string[]): void {
   console.log(`[command]${[program, ...args].join(' ')}`);
   const { status, error } = spawnSync(program, args, { stdio: 'inherit' });

@@ -2,16 +2,16 @@ import assert from 'node:assert/strict';
 import type { Gitea } from '../../../dev/gitea.ts';
 import { isObject, type JsonObject, stringMapOf, stringOr } from '../../../shared/base/json.ts';
 
-// The runner's side of Gitea Actions, in place of Gitea's own runner, which can't be fetched here. The calls are JSON by HTTP
+// The runner's side of Gitea Actions. It replaces Gitea's own runner, which can't be fetched here. The calls are JSON over HTTP
 // (code.gitea.io/actions-proto-go, runner/v1; Gitea's side is routers/api/actions/runner/runner.go).
 
-/** Results of jobs, in the words of the `needs` context. */
+/** Results of jobs, as in the `needs` context. */
 export type Result = 'success' | 'failure' | 'cancelled' | 'skipped';
 
-/** A job that Gitea has given to this runner. */
+/** A job that Gitea has assigned to this runner. */
 export interface Task {
   readonly id: string;
-  /** A workflow with this job only: one leg of a matrix, without its `needs`. */
+  /** A workflow with only this job: one leg of a matrix, without its `needs`. */
   readonly workflow: string;
   /** The `github` context, with `token` and `gitea_runtime_token`. */
   readonly context: JsonObject;
@@ -43,7 +43,7 @@ export async function registerRunner(gitea: Gitea): Promise<Runner> {
   const update = async (task: Task, state: JsonObject, outputs: Task['needs'][string]['outputs'] = {}) =>
     call(gitea, 'UpdateTask', { state: { id: task.id, ...state }, outputs }, login);
   return {
-    // An old version of the queue: a current one means that the runner has seen all tasks.
+    // An outdated version of the queue: the current one would mean that the runner has seen all tasks.
     fetch: async () => taskOf((await call(gitea, 'FetchTask', { tasksVersion: '0' }, login))['task']),
     isCancelled: async (task) => {
       const { state } = await update(task, {});
@@ -70,7 +70,7 @@ function needOf(value: unknown): Need {
   assert.ok(isObject(value));
   const word = stringOr(value['result'], '').replace('RESULT_', '').toLowerCase();
   const result = results.find((known) => known === word);
-  assert.ok(result !== undefined, `a job that is needed ended with "${word}"`);
+  assert.ok(result !== undefined, `a required job ended with "${word}"`);
   return { result, outputs: stringMapOf(value['outputs']) };
 }
 

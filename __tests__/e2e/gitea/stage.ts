@@ -14,11 +14,11 @@ import { registerRunner, type Result, type Runner, type Task } from './runner.ts
 /** The environment of a scenario on a real Gitea: it starts the runs, and its runner executes each job in act. */
 export interface GiteaStage extends AnyStage {
   readonly gitea: Gitea;
-  /** Pushes a workflow to main, and returns its run when all of its jobs have ended. */
+  /** Pushes a workflow to main. Returns its run when all its jobs have ended. */
   workflow(text: string, options?: GiteaRunOptions): Promise<WorkflowRun>;
-  /** Pushes a workflow to main, and returns the id of its run. Gitea cancels the earlier runs. */
+  /** Pushes a workflow to main. Returns the ID of its run. Gitea cancels earlier runs. */
   push(text: string, options?: GiteaRunOptions): Promise<number>;
-  /** Returns the latest result of each job of a run, when all have ended. */
+  /** Returns the latest result of each job of a run when all have ended. */
   finished(runId: number): Promise<WorkflowRun>;
 }
 
@@ -80,12 +80,12 @@ function latestOf(parts: readonly WorkflowRun[]): WorkflowRun {
 }
 
 interface Executor {
-  /** Returns what has ended of a run, in order; undefined while something of it is running. */
+  /** Returns the parts of a run that have ended, in order; undefined while any part is running. */
   ended(runId: number): readonly WorkflowRun[] | undefined;
   stop(): Promise<void>;
 }
 
-/** Executes all tasks that the runner gets, each when it arrives. */
+/** Executes all tasks that the runner gets, each as soon as it arrives. */
 function startExecutor(runner: Runner, work: (task: Task) => Promise<WorkflowRun>): Executor {
   const running = new Map<Task, Promise<void>>();
   const ended: { readonly runId: number; readonly run: WorkflowRun }[] = [];
@@ -123,7 +123,7 @@ function startExecutor(runner: Runner, work: (task: Task) => Promise<WorkflowRun
   };
 }
 
-/** Pushes a commit with a workflow to main. Returns the id of its run. */
+/** Pushes a commit with a workflow to main. Returns the ID of its run. */
 async function push(gitea: Gitea, repository: string, text: string): Promise<number> {
   const { user, password } = gitea.admin;
   const git = (...args: readonly string[]): string =>
@@ -156,7 +156,7 @@ interface Execution {
   readonly options: GiteaRunOptions;
 }
 
-/** Executes one job. Returns a run with that job alone. */
+/** Executes one job. Returns a run with only that job. */
 async function execute({ gitea, runner, world, folders, options }: Execution, task: Task): Promise<WorkflowRun> {
   const { context } = task;
   const folder = join(folders.own, `task-${task.id}`);
@@ -202,8 +202,8 @@ function resultOf(result: string | undefined, { aborted }: AbortSignal): Result 
 }
 
 /**
- * Returns a task's workflow for act: jobs with the known results and outputs take the place of those that it needs, and one after it
- * writes its outputs to a file.
+ * Returns a task's workflow for act: jobs with the known results and outputs replace those that it needs, and another job writes
+ * its outputs to a file.
  */
 function workflowOf(task: Task, outputsFile: string): { readonly jobId: string; readonly text: string } {
   const workflow: unknown = parse(task.workflow);

@@ -5,7 +5,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 
 export const actServer: Scenario = {
   name: 'act-server',
-  title: 'act’s own artifact server is refused at once, by its name',
+  title: 'act’s own artifact server is rejected immediately, and the error names it',
   recipes: [],
   run: async ({ workflow, folders }) => {
     const port = String(await freePort());

@@ -14,7 +14,7 @@ const example = (path: string): string => readFileSync(join(projectRoot, 'exampl
 export const examples: readonly Scenario[] = [
   {
     name: 'example-charon',
-    title: 'examples/charon: four suites test the one image of a cached main build (S0.3)',
+    title: 'examples/charon: four suites test the same image from a cached main build (S0.3)',
     recipes: [],
     run: charon,
   },
@@ -41,7 +41,7 @@ export const examples: readonly Scenario[] = [
   {
     name: 'example-pull-request-images',
     title:
-      'examples/pull-request-images: pushed, or from a fork only handed over; a scanner’s finding and an image of another commit fail the job (S1.3, S1.8, S1.9, S1.10)',
+      'examples/pull-request-images: the image is pushed, or only handed over from a fork; a scanner’s finding or another commit’s image fails the job (S1.3, S1.8, S1.9, S1.10)',
     recipes: [],
     run: pullRequestImages,
   },
@@ -54,7 +54,7 @@ export const examples: readonly Scenario[] = [
   },
   {
     name: 'example-compose',
-    title: 'examples/compose: docker compose tests three services of one build (S3.1)',
+    title: 'examples/compose: docker compose tests three services from one build (S3.1)',
     recipes: ['docs/recipes.md#Hand over a compose project or a bake file'],
     run: compose,
   },
@@ -68,7 +68,7 @@ export const examples: readonly Scenario[] = [
   {
     name: 'example-attest',
     title:
-      'examples/attest: an image without attestation isn’t used, and the published image is attested under its digest',
+      'examples/attest: an image without an attestation isn’t used, and the published image is attested under its digest',
     recipes: [],
     run: attest,
   },
@@ -196,7 +196,7 @@ async function pullRequestImages({ workflow, world, login }: Stage): Promise<voi
     assert.match(jobOf(pushed, 'scan').log, /^Total: 0/m);
     world.clearEngines();
 
-    // A fork's token can't push, and its image has a finding.
+    // A fork's token can't push, and the fork's image has a finding.
     const found = `${example('app/Dockerfile')}LABEL org.example.findings="HIGH"\n`;
     const asFork = text.replaceAll('password: ${{ github.token }}', 'password: nothing');
     const forked = await workflow(asFork, {

@@ -13,7 +13,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 import { firstWorkflow } from './first-workflow.ts';
 import { joined } from './joined.ts';
 
-// On a real Gitea: what differs there from GitHub, and that the main workflows don't differ.
+// Shows on a real Gitea what differs from GitHub, and that the main workflows don't differ.
 
 const perLeg = 'docs/recipes.md#Hand over one image per leg of a matrix';
 
@@ -56,7 +56,7 @@ const onItsOwn = (
 
 const matrix = onItsOwn(
   'matrix',
-  'the legs of a matrix hand over at the same time, each its own image',
+  'the legs of a matrix each hand over their own image at the same time',
   async ({ workflow, world, recipe }) => {
     const components = ['engine', 'operate-ui', 'runtime'];
     const stages = components.map((component) => `FROM base AS ${component}\nRUN echo ${component} > /component\n`);
@@ -91,7 +91,7 @@ ${indented(recipe(perLeg), 6)}
 
 const twoUploads = onItsOwn(
   'two-uploads',
-  'two jobs with one name: one hands over, the other fails before or after its build, and the artifact is whole',
+  'two jobs use one name: one hands over, the other fails before or after its build, and the artifact is complete',
   async (stage) => {
     const run = await stage.workflow(
       workflowOf(
@@ -137,7 +137,7 @@ const rerun = onItsOwn('rerun', 're-runs of the failed job, and of all jobs', as
 
 const expiry = onItsOwn(
   'expiry',
-  'an expired artifact is missing in its own run, and named as expired for another run',
+  'an expired artifact is reported as missing in its own run, and as expired in another run',
   async ({ gitea, ...stage }) => {
     const id = await stage.push(workflowOf(build('build'), load('integration', 'build') + flaky));
     assert.deepEqual(results(await stage.finished(id)), ['build: success', 'integration: failure']);
@@ -159,28 +159,32 @@ const expiry = onItsOwn(
   },
 );
 
-const otherRun = onItsOwn('other-run', 'the image of another run, by its id and by its workflow', async (stage) => {
-  const id = await stage.push(workflowOf(build('build')));
-  assert.deepEqual(results(await stage.finished(id)), ['build: success']);
-  const by = (...inputs: readonly string[]): readonly string[] => [
-    '        with:',
-    ...inputs.map((line) => `          ${line}`),
-  ];
-  const run = await stage.workflow(
-    workflowOf(
-      load('by-id', '', by(`run-id: ${String(id)}`)),
-      load('by-workflow', 'by-id', by('workflow: ci.yml', 'branch: main')),
-      load('by-another', 'by-workflow', by('workflow: another.yml', 'branch: main')),
-    ),
-  );
-  assert.deepEqual(results(run), ['by-another: failure', 'by-id: success', 'by-workflow: success']);
-  assert.match(jobOf(run, 'by-workflow').summary, new RegExp(`actions/runs/${String(id)}`));
-  assert.match(jobOf(run, 'by-another').annotations[0]?.title ?? '', /run-not-found/);
-});
+const otherRun = onItsOwn(
+  'other-run',
+  'the image of another run is loaded by the run’s ID and by its workflow',
+  async (stage) => {
+    const id = await stage.push(workflowOf(build('build')));
+    assert.deepEqual(results(await stage.finished(id)), ['build: success']);
+    const by = (...inputs: readonly string[]): readonly string[] => [
+      '        with:',
+      ...inputs.map((line) => `          ${line}`),
+    ];
+    const run = await stage.workflow(
+      workflowOf(
+        load('by-id', '', by(`run-id: ${String(id)}`)),
+        load('by-workflow', 'by-id', by('workflow: ci.yml', 'branch: main')),
+        load('by-another', 'by-workflow', by('workflow: another.yml', 'branch: main')),
+      ),
+    );
+    assert.deepEqual(results(run), ['by-another: failure', 'by-id: success', 'by-workflow: success']);
+    assert.match(jobOf(run, 'by-workflow').summary, new RegExp(`actions/runs/${String(id)}`));
+    assert.match(jobOf(run, 'by-another').annotations[0]?.title ?? '', /run-not-found/);
+  },
+);
 
 const cancel = onItsOwn(
   'cancel',
-  'a run that is cancelled during its upload leaves the name to the next one, and to its re-run',
+  'a run that is cancelled during its upload leaves the name free for the next run and for its own re-run',
   async (stage) => {
     const { gitea, world } = stage;
     const repository = world.repository({
@@ -209,7 +213,7 @@ const cancel = onItsOwn(
   },
 );
 
-/** Starts a proxy that passes on that many bytes of all connections, and then holds the others. */
+/** Starts a proxy that forwards that many bytes of all connections in total, and then holds the rest. */
 async function holdingProxy(target: string, bytes: number) {
   const reached = Promise.withResolvers<undefined>();
   const sockets = new Set<Socket>();

@@ -12,7 +12,7 @@ export const joined = {
     const steps = indented(recipe(joinedAction), 6);
     const job = (id: string, needs = ''): string =>
       `  ${id}:\n${needs}    runs-on: ubuntu-latest\n    steps:\n      - uses: actions/checkout@v7\n${steps}\n`;
-    // So slow that neither job finds the other's image.
+    // The build is so slow that neither job finds the other's image.
     const repository = world.repository({
       Dockerfile: 'FROM scratch\nCOPY rootfs /\nRUN sleep 4 && echo built > /built\nCMD ["cat", "/built"]\n',
     });

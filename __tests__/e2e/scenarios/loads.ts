@@ -30,7 +30,7 @@ ${loading}
 
 export const loads: Scenario = {
   name: 'loads',
-  title: 'Each way to load that the READMEs show',
+  title: 'Each way to load an image that the READMEs show',
   recipes: [built, byId, labelled, ...Object.values(ways)],
   run: async ({ workflow, recipe, world }) => {
     const setUp = '      - uses: docker/setup-buildx-action@v4\n';

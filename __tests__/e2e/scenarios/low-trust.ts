@@ -21,7 +21,7 @@ const pullRequest = {
 
 export const lowTrust: Scenario = {
   name: 'low-trust',
-  title: 'README’s first workflow writes a cache that later runs can read; a refused cache is one notice (B.12)',
+  title: 'README’s first workflow writes a cache that later runs can read; a refused cache causes one notice (B.12)',
   recipes: ['README.md#Image Handover'],
   run: async ({ workflow, recipe, world, service }) => {
     const text = recipe('README.md#Image Handover');

@@ -30,7 +30,7 @@ export const matrix: Scenario = {
     const repository = world.repository(
       Object.fromEntries(components.map((component) => [`${component}/Dockerfile`, dockerfile(component)])),
     );
-    // docker compose is missing here.
+    // docker compose isn't installed here.
     const jobs = recipe(load).replace(
       /docker compose up --detach.*/,
       `for image in ${components.join(' ')}; do docker run --rm --network=none $image:local; done`,

@@ -7,7 +7,7 @@ const tested = 'docs/recipes.md#Publish what was tested';
 const platforms = 'docs/recipes.md#Publish one image for several platforms';
 const readme = 'publish-image/README.md#publish-image';
 const readmeIndex = 'publish-image/README.md#Several platforms';
-// Nothing is run in the build, so two platforms need no emulator.
+// The build runs no commands, so two platforms need no emulator.
 const copied = 'FROM scratch\nCOPY rootfs /\nCOPY src/charon.sh /charon\nCMD ["sh"]\n';
 
 export const publish: Scenario = {

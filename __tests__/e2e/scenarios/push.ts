@@ -7,7 +7,7 @@ import { jobOf, results, type Scenario } from '../stage.ts';
 const fromRegistry = 'docs/recipes.md#Take the image from the registry, or from whichever has it';
 
 const pushRecipe = 'docs/recipes.md#Push the image from the same build';
-// Nothing is run in the build, so two platforms need no emulator.
+// The build runs no commands, so two platforms need no emulator.
 const copied = 'FROM scratch\nCOPY rootfs /\nCOPY src/charon.sh /charon\nCMD ["sh"]\n';
 
 const workflowOf = (registry: string, failure: string, load: string): string => `on: push

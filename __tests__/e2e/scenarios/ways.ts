@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { indented } from '../recipes.ts';
 import { jobOf, results, type Scenario } from '../stage.ts';
 
-// One job for each recipe of a handover, and one job that loads the image under its name.
+// Each recipe of a handover is run by one job, and a second job loads the image under its name.
 
 interface Way {
   readonly id: string;
   readonly recipe: string;
-  /** Steps before the recipe's, in addition to checkout and buildx. */
+  /** Steps before those of the recipe, in addition to checkout and buildx. */
   readonly before?: string;
   /** References of the loaded image. */
   readonly references: (sha: string) => readonly string[];

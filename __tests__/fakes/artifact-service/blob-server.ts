@@ -52,7 +52,7 @@ export async function serveBlob(
     return;
   }
   if (request.headers.authorization !== undefined) {
-    // Like Azure: a signed URL can't be combined with another authorization.
+    // Like Azure, refuses a signed URL that is combined with another authorization.
     request.resume();
     fail(response, 400, 'InvalidAuthenticationInfo');
     return;

@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { open, rm, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Number of bytes of a file that are read at a time. */
+/** Number of bytes that are read from a file at a time. */
 export const readBytes = 512 * 1024;
 
 interface Piece {

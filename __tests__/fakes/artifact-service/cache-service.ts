@@ -12,7 +12,7 @@ import type { TokenMint } from './token.ts';
 /** Path of the service below the address of the results service. */
 export const cachePath = '/twirp/github.actions.results.api.v1.CacheService/';
 
-/** A cache entry, reserved under a key and a version. It can be read when its upload is finalised. */
+/** A cache entry, reserved under a key and a version. It can be read once its upload is finalised. */
 export interface CacheEntry {
   readonly id: number;
   readonly key: string;
@@ -68,7 +68,7 @@ function handle(parts: CacheParts, method: string, token: string, body: Body): A
   const same = parts.entries.filter((entry) => entry.version === version);
   switch (method) {
     case 'CreateCacheEntry': {
-      // The answer to a job of a low-trust event (field-notes M25).
+      // The response to a job of a low-trust event (field-notes M25).
       if (access !== 'write') return [200, refusal('token has no writable scopes')];
       if (same.some((entry) => entry.key === key))
         return [409, { code: 'already_exists', msg: 'cache entry already exists' }];

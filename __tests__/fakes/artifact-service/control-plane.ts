@@ -89,7 +89,7 @@ function handle(
   return { status: 200, body: handler(parts, job, body) };
 }
 
-// Every call has the backend IDs of a run and a job. Writes need both IDs of the token; a listing needs its run.
+// Every call contains the backend IDs of a run and a job. Writes need both IDs from the token; a listing needs only its run ID.
 // Reads and deletes use the IDs from the listing, which may be those of an earlier attempt of the run.
 function requireOwnRun(parts: ControlPlaneParts, method: string, job: JobIdentity, body: Body): void {
   const namedRun = toText(body['workflow_run_backend_id']);

@@ -2,7 +2,7 @@
 export interface Fault {
   /** `get`, `put-block`, `put-block-list`, or a method of the control plane such as `ListArtifacts`. */
   readonly on: string;
-  /** Only for blobs whose name, such as a cache entry's key, begins like this. */
+  /** Limits the fault to blobs whose name, such as a cache entry's key, starts with this text. */
   readonly name?: string;
   /** Number of requests that fail. Default: 1. */
   times?: number;
@@ -43,7 +43,7 @@ export interface Faults {
   /** All requested operations in order, with or without a fault. */
   readonly seen: readonly string[];
   add(fault: Fault): void;
-  /** Returns the fault for this request, if any. `name` is that of the blob. */
+  /** Returns the fault for this request, if any. `name` is the blob's name. */
   strike(operation: string, name?: string): Fault['effect'] | undefined;
   clear(): void;
 }

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface LinkOptions {
-  /** Bytes per second of all connections together. */
+  /** Bytes per second of all connections in total. */
   readonly bytesPerSecond?: number;
   readonly bytesPerSecondPerConnection?: number;
-  /** One of this number of connections is far slower than the others. */
+  /** One in `oneIn` connections is far slower than the others. */
   readonly slow?: { readonly oneIn: number; readonly bytesPerSecond: number };
   /** Delay of each response in ms. */
   readonly latencyMs?: number;
@@ -24,7 +24,7 @@ interface Lane {
   readonly rate: number | undefined;
 }
 
-// Limit of what an idle lane can save up.
+// The most time that an idle lane can save up.
 const burstMs = 20;
 
 export function link(options: LinkOptions): Link {

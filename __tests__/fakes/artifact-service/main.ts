@@ -2,8 +2,8 @@ import { createInterface } from 'node:readline';
 import { type ServiceOptions, startArtifactService } from './service.ts';
 
 // Runs the fake in a separate process, for benchmarks. Prints the environment of one job. Then answers each line of its input
-// with the bytes downloaded and uploaded so far, and ends with its input. `keep` protects the current artifacts. `forget`
-// removes the content of all others, which would fill the machine's memory.
+// with the bytes downloaded and uploaded so far, and exits when its input ends. `keep` protects the current artifacts. `forget`
+// removes the content of all others, which would otherwise fill the machine's memory.
 //   node main.ts '{"tls":true,"link":{"bytesPerSecond":1e8}}'
 const options: ServiceOptions = JSON.parse(process.argv[2] ?? '{}');
 const service = await startArtifactService(options);

@@ -28,7 +28,7 @@ export interface SeededRun {
   readonly artifacts?: readonly { readonly name: string; readonly expiresAt: string }[];
 }
 
-/** A job of a run. Default: of the first attempt and in progress. */
+/** A job of a run. Default: in progress, in the first attempt. */
 export interface SeededJob {
   readonly name: string;
   readonly attempt?: number;
@@ -46,7 +46,7 @@ export interface RestRequest {
 
 /** Controls the fake REST API. */
 export interface RestApi {
-  /** Base URL of the API, with a path as on GitHub Enterprise. */
+  /** Base URL of the API. It has a path, as on GitHub Enterprise. */
   readonly url: () => string;
   readonly runs: SeededRun[];
   readonly requests: RestRequest[];

@@ -55,7 +55,7 @@ export interface ArtifactService {
   addRun(run: SeededRun): void;
   /** Returns a URL that reads a blob. */
   signDownload(blob: string): string;
-  /** Expires all artifacts with that name, of all runs or of one. */
+  /** Expires all artifacts with that name, in all runs or in one. */
   expire(name: string, runId?: string): void;
   close(): Promise<void>;
 }
@@ -105,7 +105,7 @@ export async function startArtifactService(options: ServiceOptions = {}): Promis
           : request.url?.startsWith(`${restPath}/`) === true
             ? serveRest(restParts, request, response)
             : serveBlob(blobParts, request, response);
-    // A disconnected client ends only its own request.
+    // A client that disconnects ends only its own request.
     work.catch(() => {
       response.destroy();
     });

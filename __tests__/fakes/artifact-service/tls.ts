@@ -9,7 +9,7 @@ export interface Certificate {
   readonly caFile: string;
 }
 
-/** Makes a certificate for the loopback interface, with the openssl command. */
+/** Creates a certificate for the loopback interface with the openssl command. */
 export function makeCertificate(directory: string): Certificate {
   const key = join(directory, 'key.pem');
   const cert = join(directory, 'cert.pem');

@@ -26,7 +26,7 @@ const scopes = {
   none: [],
 };
 
-/** Issues tokens like the runner's: JWTs whose claim `scp` contains the IDs of run and job. */
+/** Issues tokens like the runner's: JWTs with the IDs of the run and the job in the claim `scp`. */
 export function tokenMint(): TokenMint {
   const key = randomBytes(32);
   const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');

@@ -1,7 +1,7 @@
 'use strict';
-// `docker` and `podman` in scenarios: passes its arguments and its input to the test's process, and prints what that answers. It
-// starts for each command, so it loads as little as it can. What comes back: a channel (1 and 2 are output, 0 is the exit code), a
-// length of four bytes, and as many bytes.
+// `docker` and `podman` in scenarios: sends its arguments and its input to the test's process, and prints the response. It is
+// started for each command, so it loads as little as possible. The response consists of frames: a channel (1 and 2 are output, 0
+// is the exit code), a length of four bytes, and that many bytes.
 const { connect } = require('node:net');
 
 module.exports = (socketPath, program) => {
@@ -10,7 +10,7 @@ module.exports = (socketPath, program) => {
   process.stdin.pipe(socket);
   let rest = Buffer.alloc(0);
   let ended = false;
-  // What is written to a pipe may wait for its reader.
+  // Data written to a pipe may still be waiting for its reader.
   const end = (code) => process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));
   socket.on('data', (part) => {
     rest = rest.length === 0 ? part : Buffer.concat([rest, part]);
@@ -25,7 +25,7 @@ module.exports = (socketPath, program) => {
       rest = rest.subarray(last);
     }
   });
-  // Without an exit code, the test is over.
+  // No exit code means that the test is over.
   const gone = () => ended || process.exit(1);
   socket.on('error', gone);
   socket.on('close', gone);

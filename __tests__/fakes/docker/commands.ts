@@ -4,7 +4,7 @@ import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type FakeImages, noSuchImage, Refusal } from './images.ts';
 
-/** A call of docker or podman. */
+/** A call to docker or podman. */
 export interface Call {
   /** podman behaves like podman 4 in Debian's package. */
   readonly program: 'docker' | 'podman';
@@ -12,7 +12,7 @@ export interface Call {
   readonly stdin: Readable;
   readonly out: (bytes: string | Buffer) => void;
   readonly err: (line: string) => void;
-  /** Aborted when the caller has ended. */
+  /** Aborted when the caller exits. */
   readonly signal: AbortSignal;
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { extract } from 'tar-stream';
-import { podmanName } from '../../../shared/docker/podman-engine.ts';
+import { podmanName } from '../../../shared/docker/engine.ts';
 import { emptyState, type FakeImage, type FakeState } from './state.ts';
 
 /** An engine error, with the status and message of its API (moby, daemon and errdefs). */
@@ -116,7 +116,7 @@ export class FakeImages {
     return [{ Untagged: name }, ...(this.find(imageId) === undefined ? [{ Deleted: imageId }] : [])];
   }
 
-  /** Imports an empty image under a name, which another image may lose. */
+  /** Imports an empty image under a name, which is removed from any other image. */
   importEmpty(reference: string): string {
     const imageId = `sha256:${createHash('sha256').update(reference).digest('hex')}`;
     this.#change((images) => [
@@ -200,7 +200,7 @@ export class FakeImages {
     for (const image of images) if (!this.#loadOne(image, files, isPodman, print)) return;
   }
 
-  /** @returns false if the load is over */
+  /** @returns false if the load ends here */
   #loadOne(
     image: ArchiveImage,
     files: ReadonlyMap<string, Buffer>,
@@ -240,7 +240,7 @@ export class FakeImages {
     return true;
   }
 
-  /** Returns the first layer that is in neither the tarball nor an image with the same layers up to there. */
+  /** Returns the first layer that is in neither the tarball nor an image with the same layers up to that one. */
   #missingLayer(
     layers: readonly string[],
     diffIds: readonly string[],
@@ -251,7 +251,7 @@ export class FakeImages {
     return layers.find((name, position) => !files.has(name) && !isHeld(position + 1));
   }
 
-  /** Returns whether an image has the same layers up to there. */
+  /** Returns whether the first layers of any image are these. */
   #hasLayers(diffIds: readonly string[]): boolean {
     return this.#state.images.some((other) => diffIds.every((diffId, position) => diffId === other.diffIds[position]));
   }
@@ -290,7 +290,7 @@ interface Descriptor {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-/** Shortens a name like docker, without the parts that docker adds by default. */
+/** Shortens a name as docker does, by removing the parts that docker adds by default. */
 function familiar(name: string): string {
   return name.replace(/^docker\.io\/(?:library\/)?/, '');
 }

@@ -14,7 +14,7 @@ export interface FakeImage {
 
 /** A registry for the fake's pushes and pulls. */
 export interface FakeRegistry {
-  /** Errors of the next pushes and pulls, one each. */
+  /** Errors for the next pushes and pulls, one for each. */
   readonly failures: readonly string[];
   /** Digest of every push. */
   readonly digest: string;
@@ -43,7 +43,7 @@ export interface FakeState {
   readonly loadedFiles: readonly (readonly [string, string])[];
   /** Folder with the OCI layout that a build exports. */
   readonly buildLayout?: string;
-  /** A file that a build waits for, after its layers are written. */
+  /** A file that a build waits for after it has written its layers. */
   readonly buildWaitsFor?: string;
   /** Tarball that `docker save` writes. */
   readonly saved?: string;

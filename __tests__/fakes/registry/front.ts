@@ -12,7 +12,7 @@ export interface SeenRequest {
   readonly count: number;
 }
 
-/** A response of the proxy itself, instead of the registry's. */
+/** A response from the proxy itself instead of the registry. */
 export type Misbehaviour =
   | { readonly kind: 'cut'; readonly afterBytes: number }
   | { readonly kind: 'silence' }
@@ -35,7 +35,7 @@ export type Misbehaviour =
 export interface RegistryFront {
   readonly address: string;
   readonly seen: readonly SeenRequest[];
-  /** Called with each request. Undefined forwards it. */
+  /** Called with each request. Returns undefined to forward it. */
   misbehave: (request: SeenRequest) => Misbehaviour | undefined;
   close(): Promise<void>;
 }

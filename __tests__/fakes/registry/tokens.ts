@@ -19,7 +19,7 @@ export interface TokenService {
 export interface TokenOptions {
   readonly certificate: Certificate;
   readonly login: { readonly user: string; readonly password: string };
-  /** Accepted in place of user and password. */
+  /** Accepted instead of a user name and password. */
   readonly identityToken: string;
   /** Repositories that this user can't read. */
   readonly hidden?: readonly string[];

@@ -4,15 +4,15 @@ import { type LentChunks, pieces } from '../../bytes/chunks.ts';
 import { Checksum, checksummed, type Found } from '../../bytes/verified.ts';
 import { readText } from '../../http/answer.ts';
 import type { Http } from '../../http/client.ts';
-import { again } from '../../http/retry.ts';
-import { type Part, type PartFigures, parts } from './slow-parts.ts';
+import { again, type Retries } from '../../http/retry.ts';
+import { type Part, type PartOptions, parts } from './slow-parts.ts';
 
 // Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
 const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 
-export interface UploadTarget {
+export interface UploadTarget extends Retries, PartOptions {
   readonly http: Http;
   /** A signed URL that may create and write the blob. */
   readonly url: string;
@@ -20,12 +20,6 @@ export interface UploadTarget {
   readonly contentType?: string;
   /** Blocks of 4 MiB that are uploaded at a time. Default: 8. */
   readonly maxConcurrent?: number;
-  /** Called with one log line before each retry. */
-  readonly onRetry: (line: string) => void;
-  readonly signal: AbortSignal;
-  readonly figures?: PartFigures | undefined;
-  /** Whether a slow block is sent again; the benchmark measures both. */
-  readonly adapts?: boolean;
 }
 
 /**
@@ -43,7 +37,7 @@ export async function uploadBlob(
   const upload = randomBytes(6).toString('hex');
   const ids: string[] = [];
   const free: Buffer[] = [];
-  const all = parts(target.adapts ?? true, target.figures);
+  const all = parts(target);
   /** For each block under way, the blocks that started after it. */
   const later = new Set<Part[]>();
   await inPool(
@@ -62,7 +56,7 @@ export async function uploadBlob(
       const block = all.request(
         async (abandoned, timed) => {
           const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
-          await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+          await again('part', () => timed(() => put(ends, query, bytes)), { ...ends, what });
           return bytes;
         },
         // The service takes the same bytes for the same id in any order.
@@ -91,11 +85,8 @@ function putBlockList(target: UploadTarget, ids: readonly string[]): Promise<voi
     'content-type': 'application/xml',
     'x-ms-blob-content-type': target.contentType ?? 'application/zip',
   };
-  return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
-}
-
-function persist({ onRetry, signal }: UploadTarget, what: string, request: () => Promise<void>): Promise<void> {
-  return again('part', request, { what: () => what, onRetry, signal });
+  const request = (): Promise<void> => put(target, { comp: 'blocklist' }, body, headers);
+  return again('part', request, { ...target, what: 'The end of the upload' });
 }
 
 async function put(

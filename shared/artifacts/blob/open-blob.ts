@@ -9,25 +9,25 @@ import { explainDiskFull, requireDiskSpace } from '../../bytes/disk-space.ts';
 import type { TempDirs } from '../../bytes/files.ts';
 import { Checksum } from '../../bytes/verified.ts';
 import { readAnswer, serviceError } from '../../http/answer.ts';
-import { fileReader } from '../on-disk.ts';
-import type { Artifact } from '../store.ts';
-import { otherDigest } from '../zip/content.ts';
-import { type RangedReader, rangedReader, type RangedReaderOptions } from './ranged-reader.ts';
+import { openOnDisk } from '../on-disk.ts';
+import type { Artifact, ArtifactContent } from '../store.ts';
+import { openArtifact, otherDigest } from '../zip/content.ts';
 import {
+  type BlobOptions,
   CutShort,
   discard,
+  type RangedReader,
+  rangedReader,
   RangesIgnored,
   requireListedSize,
-  type SignedBlob,
-  signedBlob,
-  type SignedBlobOptions,
-} from './signed-blob.ts';
+  SignedBlob,
+} from './ranged-reader.ts';
 
-interface BlobOptions extends Omit<RangedReaderOptions, 'size'> {
+interface OpenOptions extends Omit<BlobOptions, 'size' | 'onRetry'> {
   readonly artifact: Artifact;
   /** For a whole blob, as long as it is read. */
   readonly folders: TempDirs;
-  readonly progress: Log['progress'];
+  readonly log: Pick<Log, 'info' | 'progress'>;
 }
 
 const spaceAdvice =
@@ -41,13 +41,14 @@ const tailBytes = 68 * 1024;
  * answer a request for a part with the whole blob: then the whole is downloaded to the disk, checked, and read from there.
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
-export async function openBlob(given: BlobOptions): Promise<RangedReader> {
-  const options = { ...given, size: given.artifact.size };
+export async function openBlob(given: OpenOptions): Promise<ArtifactContent> {
+  const { artifact } = given;
+  const options = { ...given, size: artifact.size, onRetry: given.log.info };
   try {
-    return await withTail(rangedReader(options));
+    return await openArtifact(artifact, await withTail(rangedReader(options)));
   } catch (error) {
     if (!(error instanceof RangesIgnored)) throw error;
-    return fileReader(await fetchWhole(options), options.size, options.size);
+    return openOnDisk(artifact, await fetchWhole(options), artifact.size);
   }
 }
 
@@ -67,7 +68,7 @@ async function withTail(reader: RangedReader): Promise<RangedReader> {
   };
 }
 
-type WholeOptions = BlobOptions & SignedBlobOptions;
+type WholeOptions = OpenOptions & BlobOptions;
 
 /** Returns the path of the downloaded blob. */
 async function fetchWhole(options: WholeOptions): Promise<string> {
@@ -78,21 +79,15 @@ async function fetchWhole(options: WholeOptions): Promise<string> {
   );
   const path = join(await folders.make(), 'blob');
   await requireDiskSpace(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-  const blob = signedBlob(options);
-  let written = 0;
-  await options.progress('Downloaded', size, (passed) =>
-    blob.persist(
-      async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-          written += bytes;
-          passed(bytes);
-        });
-      },
-      () => written,
-      size,
-    ),
-  );
+  const blob = new SignedBlob(options);
+  let arrived = new Checksum();
+  await options.log.progress('Downloaded', size, (onBytes) => {
+    const attempt = (): Promise<void> => {
+      arrived = new Checksum();
+      return writeWhole(blob, options, path, arrived, onBytes);
+    };
+    return blob.persist(attempt, () => arrived.size, size);
+  });
   return path;
 }
 
@@ -101,12 +96,12 @@ async function writeWhole(
   blob: SignedBlob,
   options: WholeOptions,
   path: string,
+  checksum: Checksum,
   onBytes: (bytes: number) => void,
 ): Promise<void> {
   const response = await blob.get();
   if (response.statusCode !== 200) throw serviceError(await readAnswer(response));
   const announced = response.headers['content-length'];
-  const checksum = new Checksum();
   const file = await open(path, 'w');
   try {
     if (announced !== undefined) requireListedSize(Number(announced), options);

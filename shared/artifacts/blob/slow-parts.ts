@@ -23,50 +23,61 @@ const floorBytesPerMs = 60_000;
 /** How long the parts of a step took, and how many were requested or sent twice. */
 export class PartFigures {
   readonly #ms: number[] = [];
-  #twice = 0;
-  #won = 0;
+  /** Parts that were requested or sent a second time, and second responses that were the first to arrive. */
+  twice = 0;
+  won = 0;
 
   /** @param ms from the request or the sending to the response */
   add(ms: number): void {
     this.#ms.push(ms);
   }
 
-  addTwice(): void {
-    this.#twice += 1;
-  }
-
-  addWon(): void {
-    this.#won += 1;
-  }
-
   /** Returns one line; undefined for a transfer of a few parts that were all usual. */
   describe(): string | undefined {
-    if (this.#ms.length < usuallyInFlight && this.#twice === 0) return undefined;
+    if (this.#ms.length < usuallyInFlight && this.twice === 0) return undefined;
     const sorted = this.#ms.toSorted((one, other) => one - other);
     const at = (share: number): string => formatDuration(sorted[Math.ceil(sorted.length * share) - 1] ?? 0);
-    const twice = this.#twice === 0 ? 'none' : `${String(this.#twice)}, ${String(this.#won)} of them with success`;
+    const twice = this.twice === 0 ? 'none' : `${String(this.twice)}, ${String(this.won)} of them with success`;
     return `Parts of transfers: ${String(sorted.length)}, half within ${at(0.5)}, 99 % within ${at(0.99)}; asked twice: ${twice}`;
   }
-}
-
-export interface Part {
-  /** In ms, by `performance.now()`. */
-  readonly requestedAt: number;
-  readonly arriving: Promise<Buffer>;
-  readonly hasArrived: () => boolean;
-  /** Returns when the current request was sent; `Infinity` in a pause between two of them. */
-  readonly sentAt: () => number;
-  readonly requestAgain: RequestOnce;
-  /** Ends the first request. */
-  readonly abandon: () => void;
-  /** Aborted when the first request has ended. */
-  readonly ended: AbortSignal;
 }
 
 /** Requests a part's bytes into its own memory, or sends them. `timed` runs each request. */
 type RequestPart = (signal: AbortSignal, timed: (request: () => Promise<void>) => Promise<void>) => Promise<Buffer>;
 /** Requests a part's bytes once, into other memory, or sends them once. */
 type RequestOnce = (signal: AbortSignal) => Promise<Buffer>;
+
+/** A part that was requested or sent. */
+export class Part {
+  /** In ms, by `performance.now()`. */
+  readonly requestedAt = performance.now();
+  /** When the current request was sent; `Infinity` in a pause between two of them. */
+  sentAt = this.requestedAt;
+  hasArrived = false;
+  readonly arriving: Promise<Buffer>;
+  readonly requestAgain: RequestOnce;
+  /** Ends the first request. */
+  readonly abandoned = new AbortController();
+  /** Aborted when the first request has ended. */
+  readonly ended = new AbortController();
+
+  constructor(first: RequestPart, requestAgain: RequestOnce, onArrival: (ms: number) => void) {
+    this.requestAgain = requestAgain;
+    this.arriving = first(this.abandoned.signal, async (request) => {
+      this.sentAt = performance.now();
+      await request().finally(() => (this.sentAt = Infinity));
+    });
+    this.arriving
+      .then(
+        () => {
+          this.hasArrived = true;
+          onArrival(performance.now() - this.requestedAt);
+        },
+        () => undefined, // thrown by firstResponse
+      )
+      .finally(() => this.ended.abort());
+  }
+}
 
 /** Parts of one blob, and how long they take. */
 export interface Parts {
@@ -76,15 +87,19 @@ export interface Parts {
   retires(bytes: number, ms: number): boolean;
   request(first: RequestPart, again: RequestOnce): Part;
   /**
-   * Returns the part's bytes from the first response, and ends the other request.
+   * Returns the part's bytes from the first response, and ends the other request. Throws the first request's error if both fail.
    * @param neighbours parts that were requested after it
-   * @throws the first request's error, when no other request succeeds
    */
   firstResponse(part: Part, neighbours: readonly Part[]): Promise<Buffer>;
 }
 
-/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-export function parts(adapts: boolean, figures = new PartFigures()): Parts {
+export interface PartOptions {
+  readonly figures?: PartFigures | undefined;
+  /** Whether a slow part is requested or sent again, and more parts at once when all are slow; the benchmark measures both. */
+  readonly adapts?: boolean;
+}
+
+export function parts({ adapts = true, figures = new PartFigures() }: PartOptions): Parts {
   const lastMs: number[] = [];
   let [received, duplicateRequests] = [0, 0];
   const medianMs = (): number => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
@@ -92,7 +107,7 @@ export function parts(adapts: boolean, figures = new PartFigures()): Parts {
   // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
   // the last two parts of a blob can both have a slow connection.
   const isAlone = (neighbours: readonly Part[]): boolean =>
-    neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    neighbours.filter(({ hasArrived }) => !hasArrived).length <= Math.max(1, neighbours.length / 2);
   const inFlight = (bytes: number): number => {
     const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
     return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
@@ -101,7 +116,7 @@ export function parts(adapts: boolean, figures = new PartFigures()): Parts {
     inFlight,
     retires: (bytes, ms) => inFlight(bytes) > usuallyInFlight && ms > retiredFactor * medianMs(),
     request: (first, again) =>
-      requestPart(first, again, (ms) => {
+      new Part(first, again, (ms) => {
         received += 1;
         figures.add(ms);
         lastMs.push(ms);
@@ -109,12 +124,12 @@ export function parts(adapts: boolean, figures = new PartFigures()): Parts {
       }),
     firstResponse: async (part, neighbours) => {
       while (adapts && (await isWaiting(part))) {
-        if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours)) continue;
+        if (!isSlow(performance.now() - part.sentAt) || !isAlone(neighbours)) continue;
         if (duplicateRequests >= beyond + received / oneIn) continue;
         duplicateRequests += 1;
-        figures.addTwice();
+        figures.twice += 1;
         return race(part, () => {
-          figures.addWon();
+          figures.won += 1;
           figures.add(performance.now() - part.requestedAt);
         });
       }
@@ -125,43 +140,15 @@ export function parts(adapts: boolean, figures = new PartFigures()): Parts {
 
 /** Returns after a moment whether the first request is still running. */
 function isWaiting({ ended }: Part): Promise<boolean> {
-  return sleep(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-
-function requestPart(first: RequestPart, requestAgain: RequestOnce, onArrival: (ms: number) => void): Part {
-  const requestedAt = performance.now();
-  let [sentAt, hasArrived] = [requestedAt, false];
-  const [abandoned, ended] = [new AbortController(), new AbortController()];
-  const arriving = first(abandoned.signal, async (request) => {
-    sentAt = performance.now();
-    await request().finally(() => (sentAt = Infinity));
-  });
-  arriving
-    .then(
-      () => {
-        hasArrived = true;
-        onArrival(performance.now() - requestedAt);
-      },
-      () => undefined, // thrown by firstResponse
-    )
-    .finally(() => ended.abort());
-  return {
-    requestedAt,
-    arriving,
-    hasArrived: () => hasArrived,
-    sentAt: () => sentAt,
-    requestAgain,
-    abandon: () => abandoned.abort(),
-    ended: ended.signal,
-  };
+  return sleep(lookEveryMs, true, { signal: ended.signal }).catch(() => false);
 }
 
 /** @param onWon called when the second response is the first to arrive */
-async function race({ arriving, hasArrived, requestAgain, abandon }: Part, onWon: () => void): Promise<Buffer> {
+async function race(part: Part, onWon: () => void): Promise<Buffer> {
   const second = new AbortController();
-  const again = requestAgain(second.signal);
+  const again = part.requestAgain(second.signal);
   again.catch(() => undefined);
-  const first = arriving.then(
+  const first = part.arriving.then(
     (bytes) => {
       second.abort();
       return bytes;
@@ -173,8 +160,8 @@ async function race({ arriving, hasArrived, requestAgain, abandon }: Part, onWon
   );
   const other = again.then(
     (bytes) => {
-      if (!hasArrived()) onWon();
-      abandon();
+      if (!part.hasArrived) onWon();
+      part.abandoned.abort();
       return bytes;
     },
     () => first,

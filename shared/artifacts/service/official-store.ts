@@ -6,11 +6,11 @@ import type { ArtifactClient } from '@actions/artifact';
 import { corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts';
 import { streamableChunks } from '../../bytes/chunks.ts';
 import { tempDirs } from '../../bytes/files.ts';
-import { type Digest, parseDigest } from '../../image/digest.ts';
+import { parseDigest } from '../../image/digest.ts';
+import { UnknownAnswer } from '../../http/twirp.ts';
 import { openOnDisk } from '../on-disk.ts';
 import { type Artifact, type ArtifactContent, type ArtifactStore, type UploadRequest } from '../store.ts';
 import { lockName, nameTaken, removeUnfinished, type OwnStoreOptions, transferFailed } from './reservation.ts';
-import { UnknownAnswer } from '../../http/twirp.ts';
 import { unsupportedHost } from './results-service.ts';
 
 /**
@@ -49,41 +49,36 @@ export function withOfficialClient(own: ArtifactStore, options: OwnStoreOptions)
 
 function officialStore(options: OwnStoreOptions): ArtifactStore {
   const folders = tempDirs(options.tempRoot);
+  const inFolder = <T>(verb: string, name: string, work: (path: string) => Promise<T>): Promise<T> =>
+    folders
+      .make()
+      .then(work)
+      .catch(explained(`${verb} the artifact "${name}"`, name));
   return {
-    list: () => explained('list the artifacts of this run', '', list()),
-    open: (artifact) =>
-      explained(
-        `read the artifact "${artifact.name}"`,
-        artifact.name,
-        folders.make().then((path) => open(artifact, path)),
-      ),
-    upload: (request) =>
-      explained(
-        `upload the artifact "${request.name}"`,
-        request.name,
-        folders.make().then((path) => uploadLocked(request, path, options)),
-      ),
-    remove: ({ name }) =>
-      explained(
-        `delete the artifact "${name}"`,
-        name,
-        client().then(async (official) => {
-          await official.deleteArtifact(name);
-        }),
-      ),
+    list: () => list().catch(explained('list the artifacts of this run', '')),
+    open: (artifact) => inFolder('read', artifact.name, (path) => open(artifact, path)),
+    upload: (request) => inFolder('upload', request.name, (path) => uploadLocked(request, path, options)),
+    remove: async ({ name }) => {
+      const deleted = client().then((official) => official.deleteArtifact(name));
+      await deleted.catch(explained(`delete the artifact "${name}"`, name));
+    },
     [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
   };
 }
 
 /** Explains the client's errors, which have only a message, or a name for a missing artifact. */
-async function explained<T>(what: string, name: string, work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    if (error instanceof Error && error.name === 'ArtifactNotFoundError') throw notFound(name, error);
+function explained(what: string, name: string): (error: unknown) => never {
+  return (error) => {
+    if (error instanceof Error && error.name === 'ArtifactNotFoundError')
+      throw new HandoverError(
+        'artifact-not-found',
+        `The artifact service lists no artifact "${name}" any more: ${messageOf(error)}.`,
+        'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.',
+        error,
+      );
     // The client refuses every other host.
     throw transferFailed('GitHub', `${what} by way of the official client`, error);
-  }
+  };
 }
 
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
@@ -92,17 +87,13 @@ async function client(): Promise<ArtifactClient> {
   return new DefaultArtifactClient();
 }
 
-const withDigest = (text: string | undefined): { readonly digest?: Digest } => {
-  const digest = parseDigest(text ?? '');
-  return digest === undefined ? {} : { digest };
-};
-
 async function list(): Promise<readonly Artifact[]> {
   const { artifacts } = await (await client()).listArtifacts();
   return artifacts
-    .map(({ id, name, size, createdAt, digest }) => ({
-      ...{ id, name, size, ...withDigest(digest) },
-      ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+    .map(({ createdAt, digest = '', ...listed }) => ({
+      ...listed,
+      digest: parseDigest(digest),
+      createdAt: createdAt?.toISOString(),
     }))
     .sort((one, other) => other.id - one.id);
 }
@@ -142,21 +133,12 @@ async function upload(request: UploadRequest, folder: string): Promise<Artifact>
     request.onBytes((await stat(path)).size);
   }
   const options = { compressionLevel: 0, retentionDays };
-  const { id, size = 0, digest } = await (await client()).uploadArtifact(name, paths, folder, options);
+  const { id, size = 0, digest = '' } = await (await client()).uploadArtifact(name, paths, folder, options);
   await Promise.all(paths.map((path) => rm(path)));
-  if (id !== undefined) return { id, name, size, ...withDigest(digest) };
+  if (id !== undefined) return { id, name, size, digest: parseDigest(digest) };
   throw new HandoverError(
     'transfer-failed',
     'The official client uploaded the artifact, but got no id for it.',
     'Re-run the job.',
-  );
-}
-
-function notFound(name: string, error: unknown): HandoverError {
-  return new HandoverError(
-    'artifact-not-found',
-    `The artifact service lists no artifact "${name}" any more: ${messageOf(error)}.`,
-    'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.',
-    error,
   );
 }

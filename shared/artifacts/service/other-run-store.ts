@@ -1,35 +1,28 @@
 import { HandoverError, messageOf } from '../../base/errors.ts';
-import { quoteForeign } from '../../base/text.ts';
 import { tempDirs } from '../../bytes/files.ts';
-import { HttpError } from '../../http/answer.ts';
+import { hasStatus } from '../../http/answer.ts';
 import { httpClient } from '../../http/client.ts';
+import { maskedUrl } from '../../http/twirp.ts';
 import { retryHint } from '../../image/host.ts';
 import { openBlob } from '../blob/open-blob.ts';
-import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactReader, StoreOptions } from '../store.ts';
-import { openArtifact } from '../zip/content.ts';
-import { chooseRun, type ChosenRun, type RunSearch, describeSearch } from './other-run.ts';
-import { rateLimited, restClient, type RestClientOptions } from './rest-client.ts';
-import { type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
+import { artifactExpired, chooseRun, type ChosenRun, describeSearch, type RunSearch } from './other-run.ts';
+import { isRefusal, type RestOptions, type WorkflowRuns, workflowRuns } from './workflow-runs.ts';
 
-interface OtherRunOptions extends StoreOptions, Pick<RestClientOptions, 'apiUrl' | 'token'> {
+interface OtherRunOptions extends StoreOptions, Pick<RestOptions, 'apiUrl' | 'token'> {
   readonly search: RunSearch;
 }
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
-  const { search, apiUrl, token, log, maskSecret, signal } = options;
+  const { search, log, maskSecret } = options;
   const folders = tempDirs(options.tempRoot);
-  const http = httpClient(options.proxies, signal);
-  const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
-  const explain = <T>(what: string, work: () => Promise<T>): Promise<T> =>
-    work().catch((error: unknown) => {
-      throw signal.aborted ? error : explained(what, options, error);
-    });
+  const http = httpClient(options.proxies, options.signal);
+  const runs = workflowRuns({ ...options, ...search, http, onRetry: log.info });
   let chosen: Promise<ChosenRun> | undefined;
   return {
     list: async () => {
-      chosen ??= explain('find the run', () => chooseRun(runs, search, log.info));
+      chosen ??= chooseRun(runs, search, log.info).catch(explained('find the run', options));
       const { run, artifacts } = await chosen;
       log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
       const link = { id: run.id, url: run.url };
@@ -37,9 +30,8 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
     },
     open: async (artifact) => {
       const sign = async (): Promise<string> =>
-        maskedUrl(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-      const blob = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-      return openArtifact(artifact, await openBlob(blob));
+        maskedUrl(await signDownload(runs, artifact).catch(explained('read the artifact', options)), maskSecret);
+      return openBlob({ ...options, http, artifact, sign, folders });
     },
     [Symbol.asyncDispose]: async () => {
       await http.close();
@@ -49,47 +41,38 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
 }
 
 // The list may be older than the expiry; then the download answers 410.
-async function signDownload(runs: WorkflowRuns, artifact: Artifact): Promise<string> {
+async function signDownload(runs: WorkflowRuns, { name, id, run }: Artifact): Promise<string> {
   try {
-    return await runs.signDownload(artifact.id);
+    return await runs.signDownload(id);
   } catch (error) {
-    if (!(error instanceof HttpError) || (error.status !== 410 && error.status !== 404)) throw error;
-    throw new HandoverError(
-      'artifact-expired',
-      `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`,
-      'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.',
-      error,
-    );
+    if (!hasStatus(error, 404, 410)) throw error;
+    const what = `The artifact "${name}" (id ${String(id)})`;
+    throw artifactExpired(`${what} has expired or was deleted: ${error.message} (${run?.url ?? ''}).`, error);
   }
 }
 
-function explained(what: string, { search, host }: OtherRunOptions, error: unknown): unknown {
-  if (error instanceof HandoverError) return error;
-  const status = error instanceof HttpError ? error.status : 0;
-  const limited = error instanceof HttpError && error.serviceCode === rateLimited;
-  const { choice } = search;
-  const wanted =
-    'runId' in choice
-      ? `run ${String(choice.runId)} in ${quoteForeign(search.repository)}`
-      : describeSearch(search, choice);
-  if (status === 404) {
-    return new HandoverError(
-      'run-not-found',
-      `Could not find ${wanted}: ${messageOf(error)}.`,
-      `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
-        'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
-        'that can read its actions.',
+/** @returns throws an error with its explanation */
+function explained(what: string, { search, host, signal }: OtherRunOptions): (error: unknown) => never {
+  return (error) => {
+    if (error instanceof HandoverError || signal.aborted) throw error;
+    const wanted = describeSearch(search);
+    if (hasStatus(error, 404))
+      throw new HandoverError(
+        'run-not-found',
+        `Could not find ${wanted}: ${error.message}.`,
+        `Check \`${'runId' in search.choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+          'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+          'that can read its actions.',
+        error,
+      );
+    throw new HandoverError(
+      'transfer-failed',
+      `Could not ${what} (${wanted}): ${messageOf(error)}.`,
+      isRefusal(error)
+        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
+            'and check that it has not expired.'
+        : retryHint(host),
       error,
     );
-  }
-  const denied = (status === 401 || status === 403) && !limited;
-  return new HandoverError(
-    'transfer-failed',
-    `Could not ${what} (${wanted}): ${messageOf(error)}.`,
-    denied
-      ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
-          'and check that it has not expired.'
-      : retryHint(host),
-    error,
-  );
+  };
 }

@@ -36,17 +36,11 @@ export async function chooseRun(
   onSkip: (message: string) => void,
 ): Promise<ChosenRun> {
   const { choice } = search;
-  return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, onSkip);
-}
-
-async function runById(runs: WorkflowRuns, search: RunSearch, runId: number): Promise<ChosenRun> {
-  const run = await runs.get(runId);
+  if (!('runId' in choice)) return latestRun(runs, search, choice, onSkip);
+  const run = await runs.get(choice.runId);
   if (run.isOfFork && !search.allowForkRuns) throw refused(run);
-  const all = await runs.artifacts(runId);
-  const artifacts = all.filter(({ expired }) => !expired);
-  const missing = firstMissing(search.wanted, artifacts);
+  const { artifacts, missing, expired } = look(search, await runs.artifacts(run.id));
   if (missing === undefined) return { run, artifacts };
-  const expired = all.find((artifact) => isWanted(missing, artifact));
   throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
 
@@ -65,11 +59,8 @@ async function latestRun(
       onSkip(`Skipping run ${String(run.id)}: it ran for the fork ${quoteForeign(run.headRepository) || '(deleted)'}.`);
       continue;
     }
-    const found = await runs.artifacts(run.id, onlyName(search.wanted));
-    const artifacts = found.filter(({ expired }) => !expired);
-    const missing = firstMissing(search.wanted, artifacts);
+    const { artifacts, missing, expired } = look(search, await runs.artifacts(run.id, onlyName(search.wanted)));
     if (missing === undefined) return { run, artifacts };
-    const expired = found.find((artifact) => isWanted(missing, artifact));
     if (expired !== undefined) newestExpired ??= expiredIn(run, expired);
     const why = expired === undefined ? 'never had' : 'no longer has';
     onSkip(`Skipping run ${String(run.id)} of ${run.createdAt}: it ${why} the artifact "${missing}".`);
@@ -77,13 +68,24 @@ async function latestRun(
     if (seen.length === maxRuns) break;
   }
   const [newest] = seen;
-  if (newest === undefined) throw noRun(search, filter, forks);
-  throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
+  if (newest === undefined) throw noRun(search, forks);
+  throw newestExpired ?? inNoRun(search, newest, seen.length);
 }
 
-/** Returns the first name, pattern or id that matches none of the artifacts. */
-function firstMissing(wanted: readonly string[], artifacts: readonly RunArtifact[]): string | undefined {
-  return wanted.find((one) => !artifacts.some((artifact) => isWanted(one, artifact)));
+interface Look {
+  /** Those that can still be read. */
+  readonly artifacts: readonly RunArtifact[];
+  /** The first name, pattern or id that matches none of them. */
+  readonly missing: string | undefined;
+  /** An artifact that matches it and has expired. */
+  readonly expired: RunArtifact | undefined;
+}
+
+function look({ wanted }: RunSearch, all: readonly RunArtifact[]): Look {
+  const artifacts = all.filter(({ expired }) => !expired);
+  const missing = wanted.find((one) => !artifacts.some((artifact) => isWanted(one, artifact)));
+  const expired = missing === undefined ? undefined : all.find((artifact) => isWanted(missing, artifact));
+  return { artifacts, missing, expired };
 }
 
 /** Returns the only wanted name, which the REST API can filter by. */
@@ -101,12 +103,16 @@ function refused(run: WorkflowRun): HandoverError {
   );
 }
 
-function expiredIn(run: WorkflowRun, artifact: RunArtifact): HandoverError {
-  return new HandoverError(
-    'artifact-expired',
-    `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`,
-    'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.',
+function expiredIn(run: WorkflowRun, { name, expiresAt }: RunArtifact): HandoverError {
+  return artifactExpired(
+    `The artifact "${name}" of run ${String(run.id)} expired on ${expiresAt || 'an unknown date'} (${run.url}).`,
   );
+}
+
+export function artifactExpired(message: string, cause?: unknown): HandoverError {
+  const hint =
+    'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.';
+  return new HandoverError('artifact-expired', message, hint, cause);
 }
 
 function notInRun(missing: string, run: WorkflowRun, artifacts: readonly RunArtifact[]): HandoverError {
@@ -118,27 +124,29 @@ function notInRun(missing: string, run: WorkflowRun, artifacts: readonly RunArti
   );
 }
 
-function inNoRun(search: RunSearch, filter: RunFilter, newest: WorkflowRun, count: number): HandoverError {
+function inNoRun(search: RunSearch, newest: WorkflowRun, count: number): HandoverError {
   return new HandoverError(
     'artifact-not-found',
-    `None of the ${String(count)} latest successful runs of ${describeSearch(search, filter)} has an artifact ` +
+    `None of the ${String(count)} latest successful runs of ${describeSearch(search)} has an artifact ` +
       `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`,
     'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.',
   );
 }
 
-function noRun(search: RunSearch, filter: RunFilter, forks: number): HandoverError {
+function noRun(search: RunSearch, forks: number): HandoverError {
   const but = forks === 0 ? '' : `; ${String(forks)} runs of forks were skipped`;
   return new HandoverError(
     'run-not-found',
-    `There is no successful run of ${describeSearch(search, filter)}${but}.`,
+    `There is no successful run of ${describeSearch(search)}${but}.`,
     'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
       (forks === 0 ? '' : ' `allow-fork-runs: true` also accepts runs of forks, whose artifacts may contain any code.'),
   );
 }
 
-/** Describes a run search: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
-export function describeSearch({ repository }: RunSearch, { workflow, branch, event }: RunFilter): string {
+/** Describes a run search: `run 7 in org/app`, or `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+export function describeSearch({ choice, repository }: RunSearch): string {
+  if ('runId' in choice) return `run ${String(choice.runId)} in ${quoteForeign(repository)}`;
+  const { workflow, branch, event } = choice;
   const on = event === undefined ? '' : `, event "${quoteForeign(event)}",`;
   return `workflow "${quoteForeign(workflow)}" on branch "${quoteForeign(branch)}"${on} in ${quoteForeign(repository)}`;
 }

@@ -3,19 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abortedAfter } from '../../base/deadline.ts';
 import { asError, HandoverError, messageOf } from '../../base/errors.ts';
 import { lockKey } from '../../bytes/locks.ts';
-import { HttpError } from '../../http/answer.ts';
+import { hasStatus, HttpError } from '../../http/answer.ts';
 import { type Http, httpClient } from '../../http/client.ts';
+import { maskedUrl } from '../../http/twirp.ts';
 import { retryHint, type WorkflowHost } from '../../image/host.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
-import { maskedUrl } from '../blob/signed-blob.ts';
 import type { StoreOptions } from '../store.ts';
-import {
-  isOwnedBy,
-  type ListedArtifact,
-  type ResultsService,
-  resultsService,
-  type ServiceCredentials,
-} from './results-service.ts';
+import { type ResultsService, resultsService, type ServiceCredentials } from './results-service.ts';
 
 // A reserved name is taken until the artifact is removed, also for the next attempt of the same step. So a failed or cancelled upload
 // leaves no reservation.
@@ -32,8 +26,7 @@ const latePauseMs = 500;
 const claimMs = 25 * 60 * 60 * 1000;
 
 /**
- * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
- * reservation.
+ * Locks a name among the simultaneous steps of one job: they have the same ids, and one must not remove another's reservation.
  * @returns undefined when another step has the lock
  */
 export function lockName(
@@ -62,14 +55,14 @@ export async function reserveName(
   try {
     const url = await client.service.create(name, expiresAt).catch(async (error: unknown) => {
       // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
-      if (!isTaken(error) || !(await removeLeftover(0))) throw error;
+      if (!hasStatus(error, 409) || !(await removeLeftover(0))) throw error;
       return client.service.create(name, expiresAt);
     });
     if (!signal.aborted) return url;
     await removeUnfinished(name, options);
     throw asError(signal.reason);
   } catch (error) {
-    if (isTaken(error)) throw nameTaken(name, error);
+    if (hasStatus(error, 409)) throw nameTaken(name, error);
     // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
     if (!(error instanceof HttpError && error.status < 500)) await removeLeftover(answerMs);
     throw error;
@@ -129,16 +122,12 @@ export async function claimOnGitea(
 async function removeClaim(claim: string, options: OwnStoreOptions): Promise<void> {
   await using client = connect(options, AbortSignal.timeout(cleanupMs));
   try {
-    await removeOwn(client.service, claim);
+    await client.service.remove(claim);
     // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
     await client.service.create(claim, undefined);
   } catch {
     // A cancelled job has no valid token. The claim is then there until it expires.
   }
-}
-
-function isTaken(error: unknown): boolean {
-  return error instanceof HttpError && error.status === 409;
 }
 
 interface RemovalOptions {
@@ -164,10 +153,9 @@ export async function removeUnfinished(
   await using client = connect(options, signal);
   const { service } = client;
   try {
-    const isOurs = (artifact: ListedArtifact): boolean => isOwnedBy(artifact, service.self);
-    if (unlessListed && (await service.list(name)).some(isOurs)) return false;
+    if (unlessListed && (await service.list(name)).some(service.isOwn)) return false;
     for (;;) {
-      const isGone = await removeOwn(service, name);
+      const isGone = await service.remove(name);
       if (isGone || Date.now() >= giveUpAt) return isGone;
       await sleep(latePauseMs, undefined, { signal });
     }
@@ -177,20 +165,12 @@ export async function removeUnfinished(
   }
 }
 
-async function removeOwn(service: ResultsService, name: string): Promise<boolean> {
-  try {
-    await service.remove(name, service.self);
-    return true;
-  } catch (error) {
-    if (error instanceof HttpError && error.status === 404) return false;
-    throw error;
-  }
+export interface ServiceClient extends AsyncDisposable {
+  readonly http: Http;
+  readonly service: ResultsService;
 }
 
-function connect(
-  { credentials, proxies, log }: OwnStoreOptions,
-  signal: AbortSignal,
-): AsyncDisposable & { readonly http: Http; readonly service: ResultsService } {
+export function connect({ credentials, proxies, log }: OwnStoreOptions, signal: AbortSignal): ServiceClient {
   const http = httpClient(proxies, signal);
   return {
     http,
@@ -214,14 +194,13 @@ const quota = /insufficient usage|storage quota/i;
 /** @param what the work that failed, in the imperative */
 export function transferFailed(host: WorkflowHost, what: string, error: unknown): Error {
   if (error instanceof HandoverError) return error;
-  const authorization = error instanceof HttpError && (error.status === 401 || error.status === 403);
   return new HandoverError(
     'transfer-failed',
     `Could not ${what}: ${messageOf(error)}.`,
     quota.test(messageOf(error))
       ? 'The artifact storage of this account is used up; its use is calculated every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
           'let the last job remove this one: `remove: true` of load-image.'
-      : authorization
+      : hasStatus(error, 401, 403)
         ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
         : retryHint(host),
     error,

@@ -2,9 +2,9 @@ import { asError, HandoverError } from '../../base/errors.ts';
 import { arrayOf, isByteCount, isObject, type JsonObject, parseJson, stringOr } from '../../base/json.ts';
 import { type Digest, parseDigest } from '../../image/digest.ts';
 import type { WorkflowHost } from '../../image/host.ts';
-import { HttpError } from '../../http/answer.ts';
-import type { Http } from '../../http/client.ts';
-import { again, isTransient } from '../../http/retry.ts';
+import { hasStatus } from '../../http/answer.ts';
+import type { Http, HttpRequest } from '../../http/client.ts';
+import { again, type AgainOptions, isTransient } from '../../http/retry.ts';
 import { field, signedUrl, twirp, UnknownAnswer } from '../../http/twirp.ts';
 import type { Artifact } from '../store.ts';
 
@@ -25,14 +25,10 @@ export interface ResultsService {
   /** Reserves a name and returns a URL to write the blob to. Throws `HttpError` 409 when the name is taken. */
   create(name: string, expiresAt: Date | undefined): Promise<string>;
   finalize(name: string, size: number, digest: Digest): Promise<number>;
-  /** Removes a job's artifact by name. Each attempt of a job has its own ids. Throws `HttpError` 404 without one. */
-  remove(name: string, owner: ArtifactOwner): Promise<void>;
-  /** The ids of this job. */
-  readonly self: ArtifactOwner;
-}
-
-export function isOwnedBy(one: ArtifactOwner, other: ArtifactOwner): boolean {
-  return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
+  /** Removes an artifact of this job, or of another owner, by name, and returns whether there was one. */
+  remove(name: string, owner?: ArtifactOwner): Promise<boolean>;
+  /** Whether an artifact is of this attempt of this job. */
+  readonly isOwn: (artifact: ArtifactOwner) => boolean;
 }
 
 const service = 'github.actions.results.api.v1.ArtifactService';
@@ -41,16 +37,13 @@ const zipFormat = { mime_type: 'application/zip', version: 7 };
 // What it sent before. Gitea before 1.26 and Forgejo answer 500 to a media type.
 const giteaFormat = { version: 4 };
 
-interface EndOfUpload {
-  readonly answerMs?: number;
-  readonly isRetryable?: (error: unknown) => boolean;
-}
+type EndOfUpload = Pick<HttpRequest, 'answerMs'> & Pick<AgainOptions, 'isRetryable'>;
 
 // Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
 // blocks. So a second request fails, even after a success whose answer was lost.
 const onGitea: EndOfUpload = {
   answerMs: 10 * 60_000,
-  isRetryable: (error) => isTransient(error) && !(error instanceof HttpError && error.status === 500),
+  isRetryable: (error) => isTransient(error) && !hasStatus(error, 500),
 };
 
 /** @param onRetry called with one log line before each retry */
@@ -66,42 +59,45 @@ export function resultsService(
   });
   // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
   const noList = (error: unknown): JsonObject => {
-    if (credentials.isGitea && error instanceof HttpError && error.status === 404) return {};
+    if (credentials.isGitea && hasStatus(error, 404)) return {};
     throw asError(error);
   };
+  const post = twirp(http, { ...credentials, service });
   const call = (method: string, body: JsonObject, atEnd: EndOfUpload = {}): Promise<JsonObject> => {
-    const post = twirp(http, { ...credentials, service, ...atEnd });
-    const retries = { what: () => method, onRetry, signal, ...atEnd };
-    return again('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+    const retries = { what: method, onRetry, signal, ...atEnd };
+    return again('call', () => post(method, { ...idsOf(credentials), ...body }, atEnd), retries);
   };
+  const urlFrom = async (name: string, method: string, body: JsonObject): Promise<string> =>
+    signedUrl(field(await call(method, body), name), method);
   return {
-    self: credentials,
+    isOwn: ({ runBackendId, jobBackendId }) =>
+      runBackendId === credentials.runBackendId && jobBackendId === credentials.jobBackendId,
     list: async (name) => {
       const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
       // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
       const complete = listed(answer).filter(({ size }) => size > 0);
       return complete.sort((one, other) => other.id - one.id);
     },
-    signDownload: async (artifact) => {
-      const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-      return signedUrl(field(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-    },
-    create: async (name, expiresAt) => {
+    signDownload: ({ name, ...owner }) => urlFrom('signed_url', 'GetSignedArtifactURL', { ...idsOf(owner), name }),
+    create: (name, expiresAt) => {
       const format = credentials.isGitea ? giteaFormat : zipFormat;
-      const body = { name, ...format, expires_at: expiresAt?.toISOString() };
-      const answer = await call('CreateArtifact', body);
-      return signedUrl(field(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+      return urlFrom('signed_upload_url', 'CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
     },
     finalize: async (name, size, digest) => {
       const body = { name, size: String(size), hash: digest };
       const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
-      const id = wholeNumber(field(answer, 'artifact_id', 'artifactId'));
+      const id = wholeNumber(field(answer, 'artifact_id'));
       if (answer['ok'] === true && id !== undefined) return id;
       throw new UnknownAnswer('FinalizeArtifact: no artifact id');
     },
-    remove: async (name, owner) => {
-      await call('DeleteArtifact', { ...idsOf(owner), name });
-    },
+    remove: (name, owner = credentials) =>
+      call('DeleteArtifact', { ...idsOf(owner), name }).then(
+        () => true,
+        (error: unknown) => {
+          if (hasStatus(error, 404)) return false;
+          throw asError(error);
+        },
+      ),
   };
 }
 
@@ -121,23 +117,21 @@ function listed(answer: JsonObject): ListedArtifact[] {
 
 function listedArtifact(item: unknown): ListedArtifact {
   if (!isObject(item)) throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
-  const id = wholeNumber(field(item, 'database_id', 'databaseId'));
+  const id = wholeNumber(field(item, 'database_id'));
   // Protobuf's JSON leaves out a zero.
   const size = wholeNumber(item['size'] ?? 0);
   const name = stringOr(item['name'], '');
   if (id === undefined || size === undefined || name === '') {
     throw new UnknownAnswer('ListArtifacts: an artifact without id, size or name');
   }
-  const digest = parseDigest(stringOr(item['digest'], ''));
-  const createdAt = stringOr(field(item, 'created_at', 'createdAt'), undefined);
   return {
     id,
     name,
     size,
-    ...(digest === undefined ? {} : { digest }),
-    ...(createdAt === undefined ? {} : { createdAt }),
-    runBackendId: stringOr(field(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-    jobBackendId: stringOr(field(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+    digest: parseDigest(stringOr(item['digest'], '')),
+    createdAt: stringOr(field(item, 'created_at'), undefined),
+    runBackendId: stringOr(field(item, 'workflow_run_backend_id'), ''),
+    jobBackendId: stringOr(field(item, 'workflow_job_run_backend_id'), ''),
   };
 }
 
@@ -160,10 +154,8 @@ export interface ServiceCredentials extends ArtifactOwner {
  */
 export function serviceCredentials(token: string, url: string, host: WorkflowHost): ServiceCredentials {
   const unsupported = (why: string): HandoverError => unsupportedHost(host, why);
-  if (token === '' || url === '') {
-    const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-    throw unsupported(`${missing} is not set`);
-  }
+  if (token === '') throw unsupported('ACTIONS_RUNTIME_TOKEN is not set');
+  if (url === '') throw unsupported('ACTIONS_RESULTS_URL is not set');
   if (!URL.canParse(url)) throw unsupported('ACTIONS_RESULTS_URL is not a URL');
   const payload = parseJson(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
   const scopes = isObject(payload) ? stringOr(payload['scp'], '') : '';

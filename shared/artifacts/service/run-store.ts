@@ -1,33 +1,24 @@
-import { asError } from '../../base/errors.ts';
 import { tempDirs } from '../../bytes/files.ts';
 import type { Found } from '../../bytes/verified.ts';
-import { HttpError } from '../../http/answer.ts';
-import { type Http, httpClient } from '../../http/client.ts';
-import { UnknownAnswer } from '../../http/twirp.ts';
+import { maskedUrl, UnknownAnswer } from '../../http/twirp.ts';
 import type { WorkflowHost } from '../../image/host.ts';
 import { uploadBlob } from '../blob/blob-upload.ts';
 import { openBlob } from '../blob/open-blob.ts';
-import { maskedUrl } from '../blob/signed-blob.ts';
 import type { Artifact, ArtifactStore, StoreOptions, UploadRequest } from '../store.ts';
-import { openArtifact } from '../zip/content.ts';
 import { storedZip } from '../zip/zip-writer.ts';
 import { withOfficialClient } from './official-store.ts';
 import {
   claimOnGitea,
+  connect,
   isClaim,
   lockName,
   type OwnStoreOptions,
   removeUnfinished,
   reserveName,
+  type ServiceClient,
   transferFailed,
 } from './reservation.ts';
-import {
-  isOwnedBy,
-  type ListedArtifact,
-  type ResultsService,
-  resultsService,
-  serviceCredentials,
-} from './results-service.ts';
+import { type ListedArtifact, type ResultsService, serviceCredentials } from './results-service.ts';
 
 interface RunStoreOptions extends StoreOptions {
   /** `ACTIONS_RUNTIME_TOKEN` and `ACTIONS_RESULTS_URL`, empty when not set. */
@@ -35,19 +26,16 @@ interface RunStoreOptions extends StoreOptions {
   readonly resultsUrl: string;
 }
 
-/**
- * Returns the artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
- */
+/** Returns the artifacts of this job's own run. Throws HandoverError `unsupported-host` outside a runner. */
 export function runStore(options: RunStoreOptions): ArtifactStore {
   const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl, options.host) };
   return withOfficialClient(ownStore(own), own);
 }
 
 function ownStore(options: OwnStoreOptions): ArtifactStore {
-  const { credentials, host, log, maskSecret, signal } = options;
-  const http = httpClient(options.proxies, signal);
-  const service = resultsService(http, credentials, log.info, signal);
+  const { credentials, host, maskSecret } = options;
+  const client = connect(options, options.signal);
+  const { http, service } = client;
   const folders = tempDirs(options.tempRoot);
   const known = new Map<number, ListedArtifact>();
   const removed = new Set<number>();
@@ -57,37 +45,35 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
     return found;
   };
   return {
-    list: () =>
-      explain(host, 'list the artifacts of this run', async () => {
-        const artifacts = await service.list();
-        for (const artifact of artifacts) known.set(artifact.id, artifact);
-        return artifacts.filter(({ name }) => !isClaim(name));
-      }),
+    list: async () => {
+      const artifacts = await service.list().catch(explained(host, 'list the artifacts of this run'));
+      for (const artifact of artifacts) known.set(artifact.id, artifact);
+      return artifacts.filter(({ name }) => !isClaim(name));
+    },
     open: async (artifact) => {
       const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
       let isOpen = false;
-      const signOnce = async (): Promise<string> => maskedUrl(await service.signDownload(found), maskSecret);
-      const sign = (): Promise<string> =>
-        explain(host, what, signOnce).catch((error: unknown) => {
+      const sign = async (): Promise<string> => {
+        try {
+          return maskedUrl(await service.signDownload(found), maskSecret);
+        } catch (error) {
           // The official client can't continue what was read in part.
-          throw isOpen ? transferFailed(host, what, error) : asError(error);
-        });
-      const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-      const transfer = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-      const content = await openArtifact(artifact, await openBlob({ ...transfer, ...gitea }));
+          throw error instanceof UnknownAnswer && !isOpen ? error : transferFailed(host, what, error);
+        }
+      };
+      const partBytes = credentials.isGitea ? giteaPartBytes : undefined;
+      const content = await openBlob({ ...options, http, artifact, sign, folders, partBytes });
       isOpen = true;
       return content;
     },
-    upload: (request) => upload(http, service, { ...options, removed }, request),
-    remove: (artifact) =>
-      explain(host, `delete the artifact "${artifact.name}"`, async () => {
-        await service.remove(artifact.name, listed(artifact)).catch((error: unknown) => {
-          if (!(error instanceof HttpError) || error.status !== 404) throw error;
-        });
-        removed.add(artifact.id);
-      }),
+    upload: (request) => upload(client, { ...options, removed }, request),
+    remove: async (artifact) => {
+      const { id, name } = artifact;
+      await service.remove(name, listed(artifact)).catch(explained(host, `delete the artifact "${name}"`));
+      removed.add(id);
+    },
     [Symbol.asyncDispose]: async () => {
-      await http.close();
+      await client[Symbol.asyncDispose]();
       await folders[Symbol.asyncDispose]();
     },
   };
@@ -99,8 +85,7 @@ const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
 
 async function upload(
-  http: Http,
-  service: ResultsService,
+  { http, service }: ServiceClient,
   options: OwnStoreOptions & { readonly removed: ReadonlySet<number> },
   { name, retentionDays, files, onBytes }: UploadRequest,
 ): Promise<Artifact> {
@@ -110,10 +95,9 @@ async function upload(
   const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
   const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
   await using claims = new AsyncDisposableStack();
-  const url = await explain(host, `create the artifact "${name}"`, async () => {
-    if (credentials.isGitea) claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
-    return reserveName(name, expiresAt, options, lock !== undefined);
-  });
+  const notCreated = explained(host, `create the artifact "${name}"`);
+  if (credentials.isGitea) claims.use(await claimOnGitea(name, removed, options, lock !== undefined).catch(notCreated));
+  const url = await reserveName(name, expiresAt, options, lock !== undefined).catch(notCreated);
   try {
     const target = { http, url: maskedUrl(url, options.maskSecret), onRetry: log.info, signal, figures };
     const blob = await uploadBlob(target, storedZip(files), onBytes);
@@ -132,7 +116,7 @@ async function listedId(service: ResultsService, name: string, sent: Found, erro
   const artifacts = await service.list(name).catch(() => []);
   const found = artifacts.find(
     (artifact) =>
-      isOwnedBy(artifact, service.self) &&
+      service.isOwn(artifact) &&
       artifact.size === sent.size &&
       // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
       (artifact.digest ?? sent.digest) === sent.digest,
@@ -141,10 +125,9 @@ async function listedId(service: ResultsService, name: string, sent: Found, erro
   return found.id;
 }
 
-async function explain<T>(host: WorkflowHost, what: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
+/** @returns throws an error with its explanation, but an unknown answer unchanged */
+function explained(host: WorkflowHost, what: string): (error: unknown) => never {
+  return (error) => {
     throw error instanceof UnknownAnswer ? error : transferFailed(host, what, error);
-  }
+  };
 }

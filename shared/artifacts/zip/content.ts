@@ -1,12 +1,14 @@
-import { pipeline } from 'node:stream';
+import { pipeline, Readable } from 'node:stream';
 import { crc32, createInflateRaw } from 'node:zlib';
-import { asError, corruptArtifact, type HandoverError, messageOf } from '../../base/errors.ts';
+import { type Entry, fromRandomAccessReaderPromise, RandomAccessReader } from 'yauzl';
+import { asError, corruptArtifact, HandoverError, messageOf } from '../../base/errors.ts';
+import { isByteCount } from '../../base/json.ts';
 import { limits } from '../../base/limits.ts';
+import { quoteForeign } from '../../base/text.ts';
 import { copiedBytes, countedChunks, watchedChunks } from '../../bytes/chunks.ts';
 import { heldBack, verifiedChunks } from '../../bytes/verified.ts';
 import type { RangedReader } from '../blob/ranged-reader.ts';
 import { type Artifact, type ArtifactContent } from '../store.ts';
-import { dataOffset, listZip, type ZipMember } from './zip-reader.ts';
 
 /**
  * Opens an artifact's blob: a zip of files, or one raw file (`archive: false` of the upload action).
@@ -29,31 +31,35 @@ function rawContent(artifact: Artifact, reader: RangedReader): ArtifactContent {
   };
 }
 
-function zipContent(artifact: Artifact, reader: RangedReader, members: readonly ZipMember[]): ArtifactContent {
-  const find = (name: string): ZipMember | undefined => members.find((member) => member.name === name);
+function zipContent(artifact: Artifact, reader: RangedReader, members: readonly Entry[]): ArtifactContent {
+  const find = (name: string): Entry | undefined => members.find(({ fileName }) => fileName === name);
   return {
     artifact,
     downloaded: reader.downloaded,
-    files: members.map(({ name, size }) => ({ name, size })),
+    files: members.map(({ fileName: name, uncompressedSize: size }) => ({ name, size })),
     text: async (name) => {
       const member = find(name);
-      return member === undefined ? undefined : readText(reader, artifact, member);
+      return member && readText(reader, artifact, member);
     },
     read: async function* (name, onBytes) {
       const member = find(name);
-      if (member === undefined) throw missing(artifact, name, members);
+      if (member === undefined) {
+        const there = members.map(({ fileName }) => fileName).join(', ');
+        throw corruptArtifact(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+      }
       const start = await dataOffset(reader, member);
       const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
       yield* heldBack(unzipped(packed, member), heldBackBytes);
     },
     ranges: async (name) => {
       const member = find(name);
-      if (member?.stored !== true) return undefined;
+      if (member === undefined || !isStored(member)) return undefined;
       const at = await dataOffset(reader, member);
+      const { uncompressedSize: size } = member;
       return (start, end, onBytes) => {
-        if (start < 0 || end > member.size || start > end)
+        if (start < 0 || end > size || start > end)
           throw corruptArtifact(
-            `Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`,
+            `Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`,
           );
         return countedChunks(reader.lend(at + start, at + end), onBytes);
       };
@@ -61,14 +67,71 @@ function zipContent(artifact: Artifact, reader: RangedReader, members: readonly 
   };
 }
 
-// A part of the blob: its digest can't be checked, but the member's size and CRC can.
-async function readText(reader: RangedReader, artifact: Artifact, member: ZipMember): Promise<string> {
-  if (member.size > limits.recordBytes || member.compressedSize > limits.recordBytes)
+const localHeaderBytes = 30;
+const isStored = (member: Entry): boolean => member.compressionMethod === 0;
+
+/** Lists the files of a zip. Throws HandoverError `artifact-corrupt` when the directory at its end is missing or damaged. */
+async function listZip(reader: RangedReader): Promise<readonly Entry[]> {
+  class RangeAccess extends RandomAccessReader {
+    override _readStreamForRange(start: number, end: number): Readable {
+      return Readable.from(within(reader, start, end));
+    }
+  }
+  try {
+    const zip = await fromRandomAccessReaderPromise(new RangeAccess(), reader.size, { autoClose: false });
+    const members: Entry[] = [];
+    if (zip.entryCount > limits.zipMembers) throw new Error(`it has ${String(zip.entryCount)} files`);
+    for await (const entry of zip.eachEntry()) {
+      if (entry.fileName.endsWith('/')) continue;
+      requirePlace(entry, reader.size);
+      members.push(entry);
+    }
+    return members;
+  } catch (error) {
+    if (error instanceof HandoverError) throw error;
+    throw corruptArtifact(`The artifact is not a whole zip file: ${messageOf(error)}.`, error);
+  }
+}
+
+function requirePlace(member: Entry, blobBytes: number): void {
+  const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method } = member;
+  const at = member.relativeOffsetOfLocalHeader;
+  const isPlace = [compressedSize, size, at].every(isByteCount) && at + compressedSize <= blobBytes;
+  if (!isPlace || (isStored(member) && compressedSize !== size))
+    throw new Error(`${quoteForeign(name, 80)} can't be where the zip's directory has it`);
+  if (![0, 8].includes(method)) throw new Error(`${name} has compression method ${String(method)}`);
+}
+
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+async function dataOffset(reader: RangedReader, member: Entry): Promise<number> {
+  const { fileName: name, relativeOffsetOfLocalHeader: at, compressedSize } = member;
+  const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+  if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+    throw corruptArtifact(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+  const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+  if (start + compressedSize <= reader.size) return start;
+  throw corruptArtifact(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
+}
+
+/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
+async function* within(reader: RangedReader, start: number, end: number): AsyncGenerator<Buffer> {
+  if (start < 0 || start > end || end > reader.size) {
     throw corruptArtifact(
-      `${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`,
+      `The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`,
+    );
+  }
+  yield* reader.stream(start, end);
+}
+
+// A part of the blob: its digest can't be checked, but the member's size and CRC can.
+async function readText(reader: RangedReader, artifact: Artifact, member: Entry): Promise<string> {
+  const { fileName, uncompressedSize: size, compressedSize } = member;
+  if (size > limits.recordBytes || compressedSize > limits.recordBytes)
+    throw corruptArtifact(
+      `${fileName} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`,
     );
   const start = await dataOffset(reader, member);
-  return (await copiedBytes(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+  return (await copiedBytes(unzipped(reader.stream(start, start + compressedSize), member))).toString();
 }
 
 // An engine never gets the last bytes of an artifact that turns out to be wrong.
@@ -80,10 +143,8 @@ function verifiedBlob(
   artifact: Artifact,
   onBytes: (bytes: number) => void,
 ): AsyncIterable<Buffer> {
-  const { name, digest } = artifact;
   const chunks = countedChunks(reader.stream(0, reader.size), onBytes);
-  if (digest === undefined) return chunks;
-  return verifiedChunks(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+  return verifiedChunks(chunks, { digest: artifact.digest }, (found) => otherDigest(artifact, found.digest));
 }
 
 /** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
@@ -98,17 +159,17 @@ async function* slice(chunks: AsyncIterable<Buffer>, start: number, end: number)
 }
 
 /** Returns a member's own bytes, and checks their size and CRC at the end. */
-async function* unzipped(packed: AsyncIterable<Buffer>, member: ZipMember): AsyncGenerator<Buffer> {
+async function* unzipped(packed: AsyncIterable<Buffer>, member: Entry): AsyncGenerator<Buffer> {
   let size = 0;
   let crc = 0;
-  for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+  for await (const chunk of isStored(member) ? packed : inflated(packed, member.fileName)) {
     size += chunk.length;
     // A zip bomb is not unpacked to its end.
-    if (size > member.size) break;
+    if (size > member.uncompressedSize) break;
     crc = crc32(chunk, crc);
     yield chunk;
   }
-  if (size !== member.size || crc !== member.crc) throw otherMember(member, size, crc);
+  if (size !== member.uncompressedSize || crc !== member.crc32) throw otherMember(member, size, crc);
 }
 
 async function* inflated(packed: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
@@ -122,21 +183,20 @@ async function* inflated(packed: AsyncIterable<Buffer>, name: string): AsyncGene
   }
 }
 
-export function otherDigest({ name, digest }: Pick<Artifact, 'name' | 'digest'>, found = 'none'): HandoverError {
+export function otherDigest({ name, digest }: Artifact, found = 'none'): HandoverError {
   return corruptArtifact(
     `The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`,
   );
 }
 
-function otherMember(member: ZipMember, size: number, crc: number): HandoverError {
+function otherMember(
+  { fileName, uncompressedSize: listed, crc32: sum }: Entry,
+  size: number,
+  crc: number,
+): HandoverError {
   const hex = (number: number): string => number.toString(16).padStart(8, '0');
   return corruptArtifact(
-    `${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
-      `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`,
+    `${fileName} in the artifact has ${size > listed ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+      `its zip lists ${String(listed)} bytes with CRC ${hex(sum)}.`,
   );
-}
-
-function missing(artifact: Artifact, name: string, members: readonly ZipMember[]): HandoverError {
-  const there = members.map((member) => member.name).join(', ');
-  return corruptArtifact(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
 }

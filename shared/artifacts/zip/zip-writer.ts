@@ -4,7 +4,10 @@ import type { ArtifactFile } from '../store.ts';
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
+const stored = 0;
 const version = 45;
+const madeBy = 0x0300 | version; // Unix, so the mode is used
+const fileMode = (0o100644 << 16) >>> 0;
 const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
@@ -56,85 +59,57 @@ function isLarge(size: number | undefined): boolean {
 
 function localHeader(name: Buffer, size: number | undefined): Buffer {
   const large = isLarge(size);
-  const header = Buffer.alloc(30);
-  header.writeUInt32LE(0x04034b50, 0);
-  header.writeUInt16LE(version, 4);
-  header.writeUInt16LE(flags, 6);
-  header.writeUInt16LE(dosEpoch, 12);
-  header.writeUInt32LE(large ? limit32 : 0, 18);
-  header.writeUInt32LE(large ? limit32 : 0, 22);
-  header.writeUInt16LE(name.length, 26);
+  const shown = large ? limit32 : 0;
   // For streaming readers: the data descriptor has 64-bit sizes.
-  const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
-  header.writeUInt16LE(extra.length, 28);
-  return Buffer.concat([header, name, extra]);
+  const extra = zip64Extra(large ? [size ?? 0, size ?? 0] : []);
+  const before = [u32(0x04034b50), u16(version, flags, stored, 0, dosEpoch), u32(0, shown, shown)];
+  return Buffer.concat([...before, u16(name.length, extra.length), name, extra]);
 }
 
 function dataDescriptor(crc: number, size: number, large: boolean): Buffer {
-  const descriptor = Buffer.alloc(large ? 24 : 16);
-  descriptor.writeUInt32LE(0x08074b50, 0);
-  descriptor.writeUInt32LE(crc, 4);
-  if (large) {
-    descriptor.writeBigUInt64LE(BigInt(size), 8);
-    descriptor.writeBigUInt64LE(BigInt(size), 16);
-  } else {
-    descriptor.writeUInt32LE(size, 8);
-    descriptor.writeUInt32LE(size, 12);
-  }
-  return descriptor;
+  return Buffer.concat([u32(0x08074b50, crc), large ? u64(size, size) : u32(size, size)]);
 }
 
 function centralHeader({ name, offset, size, crc }: Written): Buffer {
-  const largeSize = size >= limit32;
-  const largeOffset = offset >= limit32;
-  const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
-  const header = Buffer.alloc(46);
-  header.writeUInt32LE(0x02014b50, 0);
-  header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
-  header.writeUInt16LE(version, 6);
-  header.writeUInt16LE(flags, 8);
-  header.writeUInt16LE(dosEpoch, 14);
-  header.writeUInt32LE(crc, 16);
-  header.writeUInt32LE(largeSize ? limit32 : size, 20);
-  header.writeUInt32LE(largeSize ? limit32 : size, 24);
-  header.writeUInt16LE(name.length, 28);
-  header.writeUInt16LE(extra.length, 30);
-  header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
-  header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
-  return Buffer.concat([header, name, extra]);
+  const [shownSize, shownOffset] = [Math.min(size, limit32), Math.min(offset, limit32)];
+  const extra = zip64Extra([
+    ...(shownSize === limit32 ? [size, size] : []),
+    ...(shownOffset === limit32 ? [offset] : []),
+  ]);
+  return Buffer.concat([
+    u32(0x02014b50),
+    u16(madeBy, version, flags, stored, 0, dosEpoch),
+    u32(crc, shownSize, shownSize),
+    u16(name.length, extra.length, 0, 0, 0),
+    u32(fileMode, shownOffset),
+    name,
+    extra,
+  ]);
 }
 
 function zip64Extra(values: readonly number[]): Buffer {
-  if (values.length === 0) return Buffer.alloc(0);
-  const extra = Buffer.alloc(4 + 8 * values.length);
-  extra.writeUInt16LE(1, 0);
-  extra.writeUInt16LE(8 * values.length, 2);
-  values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
-  return extra;
+  return values.length === 0 ? Buffer.alloc(0) : Buffer.concat([u16(1, 8 * values.length), u64(...values)]);
 }
 
 function endOfDirectory(count: number, size: number, offset: number): Buffer {
-  const end = Buffer.alloc(22);
-  end.writeUInt32LE(0x06054b50, 0);
-  end.writeUInt16LE(count, 8);
-  end.writeUInt16LE(count, 10);
-  end.writeUInt32LE(size, 12);
-  end.writeUInt32LE(Math.min(offset, limit32), 16);
-  return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
+  const end = [u32(0x06054b50), u16(0, 0, count, count), u32(size, Math.min(offset, limit32)), u16(0)];
+  return Buffer.concat(offset >= limit32 ? [zip64End(count, size, offset), ...end] : end);
 }
 
 function zip64End(count: number, size: number, offset: number): Buffer {
-  const end = Buffer.alloc(76);
-  end.writeUInt32LE(0x06064b50, 0);
-  end.writeBigUInt64LE(44n, 4);
-  end.writeUInt16LE(0x0300 | version, 12);
-  end.writeUInt16LE(version, 14);
-  end.writeBigUInt64LE(BigInt(count), 24);
-  end.writeBigUInt64LE(BigInt(count), 32);
-  end.writeBigUInt64LE(BigInt(size), 40);
-  end.writeBigUInt64LE(BigInt(offset), 48);
-  end.writeUInt32LE(0x07064b50, 56);
-  end.writeBigUInt64LE(BigInt(offset + size), 64);
-  end.writeUInt32LE(1, 72);
-  return end;
+  const locator = [u32(0x07064b50, 0), u64(offset + size), u32(1)];
+  const numbers = u64(count, count, size, offset);
+  return Buffer.concat([u32(0x06064b50), u64(44), u16(madeBy, version), u32(0, 0), numbers, ...locator]);
+}
+
+// Little-endian numbers of 2, 4 and 8 bytes.
+const u16 = (...values: readonly number[]): Buffer => little(2, values);
+const u32 = (...values: readonly number[]): Buffer => little(4, values);
+const u64 = (...values: readonly number[]): Buffer =>
+  u32(...values.flatMap((value) => [value % 2 ** 32, Math.floor(value / 2 ** 32)]));
+
+function little(width: number, values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(width * values.length);
+  values.forEach((value, position) => bytes.writeUIntLE(value, position * width, width));
+  return bytes;
 }

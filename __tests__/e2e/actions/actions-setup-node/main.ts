@@ -1,1 +1,1 @@
-console.log(`Node ${process.version} is here already.`);
+console.log(`Node ${process.version} is already installed.`);
