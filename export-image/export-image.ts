@@ -22,7 +22,7 @@ export interface ExportResult extends Uploaded {
 
 export interface ExportTools extends Tools {
   readonly tempRoot: string;
-  /** Called with the result when the image is handed over, which may be before the build caches are written. */
+  /** Called with the result once the image is handed over, possibly before the build caches are written. */
   readonly onHandedOver: (result: ExportResult) => void;
 }
 
@@ -31,7 +31,7 @@ const tempAdvice =
 
 /**
  * Builds or saves the image, writes the tarball, and uploads it with its record, all at the same time.
- * @throws HandoverError with any code of an export. Then no tarball, tag or unfinished artifact is left behind.
+ * @throws HandoverError with any error code of export-image. No tarball, tag or unfinished artifact is left behind.
  */
 export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise<ExportResult> {
   const { log } = tools;
@@ -45,11 +45,11 @@ export async function exportImage(plan: ExportPlan, tools: ExportTools): Promise
   } catch (error) {
     if (!(error instanceof CacheFailure)) throw error;
     log.info(`${error.message} Building again without \`cache-from\`.`);
-    return exportLayout(withoutCacheFrom(plan), tools, [`cache-from was given up: ${error.why}.`]);
+    return exportLayout(withoutCacheFrom(plan), tools, [`cache-from was ignored: ${error.why}.`]);
   }
 }
 
-/** @param problems sentences about its caches that an earlier build has reported */
+/** @param problems sentences about build caches from an earlier attempt to build */
 async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: readonly string[]): Promise<ExportResult> {
   const { log } = tools;
   const release = await claimName(plan, tools);
@@ -61,13 +61,13 @@ async function exportLayout(plan: LayoutPlan, tools: ExportTools, problems: read
     throw asError(explainDiskFull(error, temp.path, tempAdvice));
   });
   const uploaded = uploadLayout(plan, layoutTools, filled, { file, release });
-  // During the upload. A push that still has to build writes its cache first.
+  // Caches are written during the upload. If the push still has to build other platforms, they are written after the push.
   if (plan.push === undefined || plan.push.listedPlatforms.length === 0)
     void filled.then(
       ({ caches }) => caches.begin(),
       () => undefined,
     );
-  // Nothing is removed before both have ended. A failure of the layout is also one of the upload.
+  // Nothing is removed before both have ended. If filling the layout fails, the upload also fails.
   await Promise.allSettled([filled, uploaded]);
   const { steps, push: pending, caches } = await filled;
   const { record, artifact } = await uploaded;
@@ -89,7 +89,7 @@ async function exportTarball(plan: TarballPlan, tools: ExportTools): Promise<Exp
   const { kind, path: given } = plan.source;
   const open = kind === 'layout' ? openSourceLayout : openSourceTarball;
   const tarball = await chapter(tools, `Check the ${kind}`, () => open(plan));
-  // Not every engine loads every source.
+  // A source that some engines can't load becomes a new tarball.
   await using file = tarball.size === undefined ? await newFile(plan, log) : undefined;
   if (file !== undefined)
     log.info(

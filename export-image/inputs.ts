@@ -1,13 +1,13 @@
 import type { Inputs } from '../shared/runner/inputs.ts';
 
-/** The inputs of export-image as they were given; `planExport` decides what they mean. */
+/** The inputs of export-image, as given; `planExport` interprets them. */
 export type ExportInputs = ReturnType<typeof readExportInputs>;
 
 /** @throws HandoverError `invalid-input` */
 export function readExportInputs(inputs: Inputs) {
   return {
     ...readBuiltImageInputs(inputs, readRareInputs(inputs)),
-    /** As docker/build-push-action names it. */
+    /** Same as `platform`, under the name that docker/build-push-action uses. */
     platforms: inputs.list('platforms'),
     branchLabel: inputs.optional('branch-label'),
     tarball: inputs.text('tarball'),
@@ -28,7 +28,7 @@ export function readExportInputs(inputs: Inputs) {
   } as const;
 }
 
-/** What is pushed to a registry in addition to the artifact. */
+/** Inputs for a push to a registry in addition to the artifact. */
 export type PushInputs = ExportInputs['push'];
 
 /** @throws HandoverError `invalid-input` */
@@ -37,7 +37,7 @@ export function readAttestationInputs(inputs: Inputs) {
 }
 
 /**
- * Reads the inputs of an image that is built here, which the joined action has as well.
+ * Reads the inputs for an image that is built here. The joined action has the same inputs.
  * @throws HandoverError `invalid-input`
  */
 export function readBuiltImageInputs(inputs: Inputs, rare: RareBuildInputs = noRareInputs) {
@@ -46,28 +46,28 @@ export function readBuiltImageInputs(inputs: Inputs, rare: RareBuildInputs = noR
     tags: inputs.optional('tags'),
     repository: inputs.optional('repository'),
     artifactName: inputs.text('artifact-name'),
-    /** 0 is the repository's default. */
+    /** 0 means the repository's default. */
     retentionDays: inputs.integer('retention-days', 0, 90),
     platform: inputs.text('platform'),
     build: { ...readBuildInputs(inputs), ...rare },
     bake: {
-      /** Targets and groups. */
+      /** Targets and groups to build. */
       targets: inputs.listOrNone('bake-targets'),
-      /** Relative to `workdir`. */
+      /** Paths, relative to `workdir`. */
       files: inputs.listOrNone('bake-files'),
-      /** Overrides for the file, as `docker buildx bake --set` accepts them. */
+      /** Overrides for the file, in the form that `docker buildx bake --set` accepts. */
       set: inputs.lines('bake-set'),
-      /** The folder that bake runs in, and resolves paths from. */
+      /** The folder in which bake runs and resolves paths. */
       workdir: inputs.optional('workdir'),
     },
     jobKey: inputs.optional('job-key'),
   } as const;
 }
 
-/** What is built of a bake file. */
+/** What to build from a bake file. */
 export type BakeInputs = ExportInputs['bake'];
 
-/** The build as `docker buildx build` takes it. */
+/** Settings for `docker buildx build`. */
 export type BuildInputs = ExportInputs['build'];
 
 function readBuildInputs(inputs: Inputs) {
@@ -91,7 +91,7 @@ function readBuildInputs(inputs: Inputs) {
   } as const;
 }
 
-/** The settings of a build that few workflows need. The joined action doesn't have them. */
+/** Build settings that few workflows need. The joined action doesn't have them. */
 type RareBuildInputs = ReturnType<typeof readRareInputs>;
 
 const noRareInputs: RareBuildInputs = { allow: [], addHosts: [], shmSize: undefined, ulimit: [] };

@@ -4,7 +4,7 @@ import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
 import type { ExportPlan } from './plan/plan.ts';
 
-/** The outputs of a step that fails. They are set before anything else. */
+/** The outputs of a step that fails, set before any work. */
 export const failedOutputs = { 'run-integration': 'false' };
 
 /** Returns the outputs of a build, which are set even if the export fails later. */
@@ -34,7 +34,7 @@ export function exportOutputs(
     'tarball-digest': record.tarballDigest,
     'config-digest': record.configDigest,
     'manifest-digest': digest,
-    // The names in docker/build-push-action.
+    // Same names as in docker/build-push-action.
     digest,
     imageid: record.configDigest,
     'pushed-reference': pushed === undefined ? '' : formatReference(pushed),

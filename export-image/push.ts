@@ -5,7 +5,7 @@ import { formatReference, type PinnedReference, type TaggedReference } from '../
 import type { PushPlan } from './plan/push-plan.ts';
 import { chapter, type Tools } from './tools.ts';
 
-/** The image that the build has pushed, or a function that makes all remaining attempts to push it. */
+/** The image that the build pushed, or a function that makes the remaining attempts to push it. */
 export type PushState = PinnedReference | (() => Promise<PinnedReference>);
 
 export type PushOutcome =
@@ -13,14 +13,14 @@ export type PushOutcome =
   | { readonly kind: 'pushed'; readonly reference: PinnedReference }
   | { readonly kind: 'failed'; readonly error: HandoverError };
 
-/** Returns the pushed image by its digest in the registry, because a tag can move. */
+/** Returns the pushed image's reference by digest, because a tag can move. */
 export function pinned({ references: [{ repository }] }: PushPlan, digest: Digest): PinnedReference {
   return { repository, digest };
 }
 
 /**
- * Pushes an image that is not pushed yet. It runs after the upload, so that a registry's failure never costs the artifact. The failure is
- * part of the result, and the step fails after its outputs are written.
+ * Pushes the image unless the build has already pushed it. This happens after the upload, so a registry failure never costs the artifact.
+ * The failure is part of the result, and the step fails only after its outputs are set.
  * @throws HandoverError `cancelled`
  */
 export async function finishPush(
@@ -41,12 +41,12 @@ export async function finishPush(
   }
 }
 
-/** @throws HandoverError the error of the push, unless the plan only warns */
+/** @throws HandoverError if the push failed, unless the plan only warns */
 export function requirePushed(plan: PushPlan | undefined, outcome: PushOutcome): void {
   if (outcome.kind === 'failed' && plan?.onFailure === 'error') throw outcome.error;
 }
 
-/** Pushes an image of the engine, by ID or reference. It has the tags only during the push, unless it had them before. */
+/** Pushes an image from the engine, by ID or reference. Tags that it didn't have before are removed after the push. */
 export async function pushFromEngine(
   { engine, registry, log, signal }: Tools,
   image: string,
@@ -58,7 +58,7 @@ export async function pushFromEngine(
     const name = formatReference(reference);
     await guard.tag(image, name);
     const digest = await registry.push(name);
-    // Also if a later one is refused.
+    // Logged at once, because a later push may fail.
     log.info(`${name}: pushed, ${digest}`);
     return digest;
   };

@@ -17,11 +17,11 @@ import { formatReference } from '../shared/image/reference.ts';
 import type { ExportResult } from './export-image.ts';
 import type { PushOutcome } from './push.ts';
 
-/** What the summary shows of an export: no path if the tarball is not kept. */
+/** The result that the summary shows; without a path if the tarball is not kept. */
 type ShownExport = Omit<ExportResult, 'tarballPath'> & { readonly tarballPath: string | undefined };
 
 /**
- * Returns the job summary of an export that succeeded.
+ * Returns the job summary of a successful export.
  * @param note the first paragraph
  */
 export function exportSummary(result: ShownExport, spans: readonly Span[], note?: Markdown): Markdown {
@@ -63,7 +63,7 @@ export function exportSummary(result: ShownExport, spans: readonly Span[], note?
 
 function minutes({ record: { times }, artifact }: ShownExport): readonly Markdown[] | undefined {
   if (times === undefined || artifact === undefined) return undefined;
-  return [safe`From built to handed over`, words(formatDuration(times.ready - times.built))];
+  return [safe`From build to handover`, words(formatDuration(times.ready - times.built))];
 }
 
 function pushRow(push: PushOutcome): readonly Markdown[] | undefined {

@@ -9,13 +9,13 @@ import type { RegistryCommands } from '../shared/docker/registry-commands.ts';
 import type { Producer } from '../shared/image/record.ts';
 import type { CacheService } from './plan/cache.ts';
 
-/** What an export works with. */
+/** Everything that an export uses. */
 export interface Tools {
   readonly engine: Engine;
   readonly buildx: Buildx;
   readonly registry: RegistryCommands;
   readonly cacheService: CacheService;
-  /** Undefined if BuildKit's `gha` cache uses another service than this job's own. */
+  /** Undefined if BuildKit's `gha` cache uses a service other than this job's. */
   readonly actionsCache: ActionsCache | undefined;
   readonly store: ArtifactStore;
   readonly log: Log;
@@ -26,17 +26,17 @@ export interface Tools {
   readonly onSteps: (steps: readonly BuildStep[]) => void;
 }
 
-/** What filling an OCI layout works with. */
+/** Everything that filling an OCI layout uses. */
 export interface LayoutTools extends Tools {
   /** The folder of the layout. */
   readonly layout: string;
   /** A temporary folder for secrets and caches. */
   readonly tempDir: string;
-  /** Receives everything that is disposed of at the end of the export. */
+  /** Collects everything to dispose of at the end of the export. */
   readonly kept: AsyncDisposableStack;
 }
 
-/** Runs one chapter of the log, and measures it. */
+/** Runs `work` as one chapter of the log, and measures its time. */
 export function chapter<T>({ log, timeline }: Tools, title: string, work: () => Promise<T>, span = title): Promise<T> {
   return log.chapter(title, () => timeline.measure(span, work));
 }

@@ -41,16 +41,16 @@ export type UnsealedRecord = Omit<
 
 /** A tarball to hand over. */
 export interface OpenedTarball {
-  /** Bytes; undefined for a new tarball, whose size is known only at the end. */
+  /** Bytes; undefined for a new tarball, because its size is known only at the end. */
   readonly size: number | undefined;
   readonly chunks: LentChunks;
-  /** Returns what follows it. Called after all chunks are read. */
+  /** Returns the record and the attestations. Called after all chunks are read. */
   readonly unsealed: () => Promise<Unsealed>;
 }
 
 interface Unsealed {
   readonly record: UnsealedRecord;
-  /** The file of the image's attestations, if it has any. */
+  /** The file with the image's attestations, if it has any. */
   readonly attestations?: LentChunks | undefined;
 }
 
@@ -75,7 +75,7 @@ async function* artifactFiles(
   yield { name: recordName, size: text.length, chunks: Readable.from([text]) };
 }
 
-/** The spans that have ended by now are those of the build. */
+/** Returns the times for the record. All spans that have ended so far belong to the build. */
 function timesOf(timeline: Timeline): RecordTimes {
   const { began } = timeline;
   const spans = timeline.spans();
@@ -86,15 +86,15 @@ function timesOf(timeline: Timeline): RecordTimes {
 
 export type ExportedImage = NamedImage<TaggedReference>;
 
-/** What a new tarball contains, and where it is pushed. */
+/** The contents of a new tarball, and the state of its push. */
 export interface TarballContents {
   readonly images: readonly [ExportedImage, ...ExportedImage[]];
-  /** Of the first image. */
+  /** Attestations of the first image. */
   readonly attestations?: LayoutAttestations | undefined;
   readonly push?: PushState | undefined;
 }
 
-/** Returns a new tarball of layers, and of the images that consist of them. */
+/** Returns a new tarball with these layers and the images that use them. */
 export function newTarball(
   layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
   contents: TarballContents | Promise<TarballContents>,
@@ -143,30 +143,30 @@ function recordedImage({ image, references }: ExportedImage, { offsets }: Writte
   };
 }
 
-/** The hint if the tarball's filesystem is full. */
+/** Hint if the tarball's filesystem is full. */
 export const spaceAdvice =
   'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 
 export interface Uploaded {
   readonly record: HandoverRecord;
-  /** Undefined if another job has the name and the plan keeps the image anyway. */
+  /** Undefined if another job has used the name and the plan keeps the image anyway. */
   readonly artifact: Artifact | undefined;
 }
 
 interface TarballUpload {
   readonly tarball: OpenedTarball;
   readonly path: string;
-  /** Undefined if the tarball is at the path already. */
+  /** Undefined if the tarball is already at the path. */
   readonly file: PartialFile | undefined;
   /** Frees the artifact's name. */
   readonly release: () => Promise<void>;
-  /** The name of this work in the timeline, and its name if the artifact is not uploaded. */
+  /** Names of this work in the timeline: with an upload, and without. */
   readonly spans: readonly [uploaded: string, kept: string];
 }
 
 /**
- * Writes the tarball of an OCI layout and uploads it while its layers arrive. It starts with the first layer.
- * @throws HandoverError with the error of `filled`, `artifact-name-taken`, `transfer-failed` or `not-enough-space`
+ * Writes the tarball of an OCI layout and uploads it while layers arrive, starting when the first one does.
+ * @throws HandoverError `artifact-name-taken`, `transfer-failed`, `not-enough-space`, or any error of `filled`
  */
 export async function uploadLayout(
   plan: LayoutPlan,
@@ -175,7 +175,7 @@ export async function uploadLayout(
   rest: Pick<TarballUpload, 'file' | 'release'>,
 ): Promise<Uploaded> {
   const path = plan.tarballPath;
-  // A failed push leaves the layout unfinished. The image is then built again, and may get other layers.
+  // A failed push leaves the layout unfinished. The image is then built again, possibly with different layers.
   if (isPushedByItsBuild(plan)) await filled;
   const layers = await begun(arrivingLayers(tools.layout, filled));
   const tarball = newTarball(whileItFits(layers, path), filled);
@@ -191,7 +191,7 @@ async function* whileItFits(layers: AsyncIterable<ArrivingLayer>, path: string):
 }
 
 /**
- * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read, so that its file is
+ * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read so that its file gets
  * written.
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
@@ -216,7 +216,7 @@ export function upload(
       const isTaken = error instanceof HandoverError && error.code === 'artifact-name-taken';
       if (!isTaken || plan.whenTaken !== 'keep') throw error;
       log.info(`${messageOf(error)} This job keeps its own image.`);
-      // A name is reserved before any file is read. The official client has read all of them.
+      // Usually, the name is reserved before any file is read. Only the official client has read all files by then.
       for await (const { chunks: rest } of files) await drain(rest);
     }
     if (record !== undefined) return { record, artifact };
@@ -231,8 +231,8 @@ export function upload(
 
 /**
  * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
- * @returns a function for the beginning of the upload. It removes the artifact of that attempt, or throws the error below.
- * @throws HandoverError `artifact-name-taken` when another job of this run uses it, unless the plan keeps the image then
+ * @returns a function to call when the upload starts. It removes that attempt's artifact, or throws the error below.
+ * @throws HandoverError `artifact-name-taken` if another job of this run uses the name, unless the plan keeps the image in that case
  */
 export async function claimName(
   { artifactName, whenTaken }: Pick<ExportPlan, 'artifactName' | 'whenTaken'>,
@@ -252,7 +252,7 @@ function nameTaken({ id, name }: Artifact, owner: Producer | undefined, producer
   const takenBy = (by: string, hint: string): HandoverError =>
     new HandoverError(
       'artifact-name-taken',
-      `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+      `The artifact "${name}" (id ${String(id)}) already exists in this run, uploaded by ${by}; this is job ` +
         `${jobKey} in attempt ${String(runAttempt)}.`,
       `${hint} Give load-image the same name.`,
     );
@@ -267,8 +267,8 @@ function nameTaken({ id, name }: Artifact, owner: Producer | undefined, producer
     );
   }
   return takenBy(
-    `${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`,
-    'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name as an input.',
+    `${job} in this same attempt, by an earlier step of this job or by a job with the same id in a called workflow`,
+    'In one job, give each step its own `artifact-name` and `tarball`. In called workflows, pass a different name to each as an input.',
   );
 }
 
@@ -277,7 +277,7 @@ async function ownerOf(store: ArtifactStore, artifact: Artifact): Promise<Produc
     return (await readRecord(await store.open(artifact)))?.producer;
   } catch (error) {
     if (!isUnreadable(error)) throw error;
-    // export-image didn't make it, so it isn't of an earlier attempt of this job.
+    // export-image didn't upload it, so it isn't from an earlier attempt of this job.
     return undefined;
   }
 }

@@ -2,7 +2,7 @@ import { type ExportInputs, readAttestationInputs, readBuiltImageInputs } from '
 import type { LoadInputs } from '../load-image/inputs.ts';
 import type { Inputs } from '../shared/runner/inputs.ts';
 
-/** The inputs of both actions that matter for an image that is built or loaded. The other inputs have their defaults. */
+/** The inputs of both actions. Those that the joined action doesn't have are set to their defaults. */
 export interface JoinedInputs {
   readonly export: ExportInputs;
   readonly load: LoadInputs;

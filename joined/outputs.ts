@@ -12,7 +12,7 @@ export function joinedOutputs({ loaded, exported }: JoinedResult): Readonly<Reco
     platform: formatPlatform(loaded.identity.platform),
     'artifact-name': loaded.artifact?.name ?? '',
     'artifact-id': String(loaded.artifact?.id ?? ''),
-    // The names in docker/build-push-action.
+    // Same names as in docker/build-push-action.
     digest: pushed?.digest ?? loaded.identity.manifestDigest ?? '',
     imageid: loaded.identity.configDigest ?? '',
     'pushed-reference': pushed === undefined ? '' : formatReference(pushed),

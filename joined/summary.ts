@@ -5,8 +5,8 @@ import type { Timeline } from '../shared/base/timeline.ts';
 import type { JoinedResult, OtherImage } from './joined.ts';
 
 /**
- * The job summary of the joined action.
- * @param name of the artifact
+ * Returns the job summary of the joined action.
+ * @param name the artifact's name
  */
 export function joinedSummary({ loaded, exported, other }: JoinedResult, name: string, timeline: Timeline): Markdown {
   const ofLoad = loadSummary(loaded, timeline);

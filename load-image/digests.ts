@@ -22,13 +22,13 @@ export interface MappedImage {
   /** The pushed reference with its digest; empty when the image wasn't pushed. */
   readonly pushedReference: string;
   readonly platform: string;
-  /** Size of the artifact in bytes; 0 without one. */
+  /** Size of the artifact in bytes; 0 without an artifact. */
   readonly size: number;
 }
 
 /**
  * Returns the digests of an artifact's images.
- * @param name of the artifact, or the reference without one
+ * @param name the artifact's name, or the reference if there is no artifact
  */
 export function mappedImages(
   name: string,
@@ -60,10 +60,10 @@ export function formatMapping(images: readonly MappedImage[], indent?: number): 
 }
 
 /**
- * Does work, and uploads the mapping of its images as the only file of an artifact. Checks before the work that the name is free. An earlier
- * attempt's mapping is replaced if the new one has all of its images.
- * @param name of the artifact; undefined uploads nothing
- * @param names of the images in the new mapping
+ * Runs `work`, and uploads the mapping of its images as the only file of an artifact. Checks first that the name is free. An earlier
+ * attempt's mapping is replaced if the new mapping has all of its images.
+ * @param name the artifact's name; if undefined, nothing is uploaded
+ * @param names the names of the images in the new mapping
  * @throws HandoverError `artifact-name-taken`
  */
 export async function withDigests<Result extends { readonly images: readonly MappedImage[] }>(
@@ -77,10 +77,10 @@ export async function withDigests<Result extends { readonly images: readonly Map
   const existing = (await store.list()).find((artifact) => artifact.name === name);
   const held = existing === undefined ? [] : await mappedNames(store, existing);
   if (held?.every((other) => names.includes(other)) !== true) {
-    const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
+    const contents = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
     throw new HandoverError(
       'artifact-name-taken',
-      `The artifact "${name}" exists in this run already, and holds ${holds}.`,
+      `The artifact "${name}" already exists in this run, and contains ${contents}.`,
       'Give `digests-artifact` another name, one for each job that writes such a mapping.',
     );
   }

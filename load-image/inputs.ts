@@ -1,6 +1,6 @@
 import type { Inputs } from '../shared/runner/inputs.ts';
 
-/** The inputs about each image, as given; `planEach` interprets them. */
+/** The inputs for each image, as given; `planEach` interprets them. */
 export type EachInputs = Readonly<ReturnType<typeof readEachInputs>>;
 
 /** The inputs for the image of one artifact, as given; `planLoad` interprets them. */

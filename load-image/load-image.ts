@@ -17,14 +17,14 @@ import { hostInfo, type IntoTools, loadInto } from './into/into-holders.ts';
 import { findImage, type HeldImage, proveAndName } from './into/prove.ts';
 import { type EachPlan, type LoadPlan, wishOf } from './plan/plan.ts';
 
-// Loads one artifact's images, from the artifact or from a registry, and proves that they are what was handed over. The artifact is
-// found once, and resolved once against the inputs (shared/handed-over). Then it is loaded into its holders (into/), or the registry's
-// image is pulled and compared with it.
+// Loads one artifact's images, from the artifact or from a registry, and proves that they are the images that were handed over. The
+// artifact is found once, and resolved once with the inputs (shared/handed-over). Then it is loaded into its holders (into/), or the image
+// is pulled from the registry and compared with it.
 
 /** The interfaces that a load uses. */
 export type LoadTools = FindTools &
   IntoTools & {
-    /** The engine that pulls. */
+    /** The engine that pulls images. */
     readonly engine: Engine;
     readonly registry: RegistryCommands;
   };
@@ -33,12 +33,12 @@ type EngineTools = LoadTools & { readonly info: EngineInfo };
 
 export interface LoadResult {
   readonly reference: string;
-  /** The image in the engine or the first node; undefined when it was loaded nowhere. */
+  /** The image in the engine or the first node; undefined if it wasn't loaded. */
   readonly image: InspectedImage | undefined;
   readonly identity: Identity;
-  /** `engine` when the image was here already, `build` when this job built it and uploaded nothing. */
+  /** `engine` if the image was already here, `build` if this job built it and uploaded nothing. */
   readonly source: 'artifact' | 'registry' | 'engine' | 'build';
-  /** Undefined when the image came from elsewhere. */
+  /** Undefined if the image came from another source. */
   readonly artifact: Artifact | undefined;
   readonly record: HandoverRecord | undefined;
   /** Total bytes downloaded. */
@@ -50,7 +50,7 @@ export interface LoadResult {
   readonly layoutPath?: string | undefined;
   /** The fallback image that was pulled, and the reason. */
   readonly fallback?: { readonly reference: string; readonly reason: string };
-  /** Further images of the same artifact. */
+  /** Additional images of the same artifact. */
   readonly further: readonly { readonly reference: string; readonly identity: Identity }[];
 }
 
@@ -65,7 +65,7 @@ const orders: Readonly<Record<EachPlan['from'], readonly [Source, Source?]>> = {
   'registry-then-artifact': ['registry', 'artifact'],
 };
 
-// Failures of the source. A second source can't help against a wrong image, runner or input.
+// Failures after which the second source is tried. It can't help with a wrong image, runner or input.
 const failures: Readonly<Record<Source, readonly ErrorCode[]>> = {
   registry: ['registry-failed'],
   artifact: [
@@ -80,8 +80,8 @@ const failures: Readonly<Record<Source, readonly ErrorCode[]>> = {
 
 /**
  * Loads the image from the sources in the plan.
- * @param fallback the image to pull when the artifact doesn't exist
- * @throws HandoverError of any code of the consumer; then no reference and no file is left
+ * @param fallback the image to pull if the artifact doesn't exist
+ * @throws HandoverError with any error code of load-image. No reference or file is left behind.
  */
 export async function loadImage(plan: LoadPlan, tools: LoadTools, fallback?: Reference): Promise<LoadResult> {
   try {
@@ -102,7 +102,7 @@ async function fromSources(plan: LoadPlan, tools: LoadTools): Promise<LoadResult
     (found ??= log.chapter('Find the artifact', () =>
       timeline.measure('Find', () => findArtifact(plan.artifactName, tools)),
     ));
-  // The artifact is needed only to know what to pull, and compared where it is the second source.
+  // Without `registry-image`, the artifact is needed to know what to pull. As the second source, it is only compared with the pulled image.
   const findToCompare = async (): Promise<FoundArtifact | undefined> => {
     if (plan.registryImage === undefined) return find();
     if (plan.from !== 'registry-then-artifact') return undefined;
@@ -113,7 +113,7 @@ async function fromSources(plan: LoadPlan, tools: LoadTools): Promise<LoadResult
   };
   const load: Readonly<Record<Source, () => Promise<LoadResult>>> = {
     artifact: async () => {
-      find().catch(() => undefined); // thrown below; a missing engine is reported first
+      find().catch(() => undefined); // rethrown below, because a missing engine is reported first
       const info = await hostInfo(holders);
       return loadArtifact(plan, tools, await find(), info);
     },
@@ -124,14 +124,14 @@ async function fromSources(plan: LoadPlan, tools: LoadTools): Promise<LoadResult
     return await load[first]();
   } catch (error) {
     if (second === undefined || !(error instanceof HandoverError) || !failures[first].includes(error.code)) throw error;
-    log.warning(`The image can't come from the ${first}, so it comes from the ${second}. ${error.message}`);
+    log.warning(`The image can't be loaded from the ${first}, so it is loaded from the ${second}. ${error.message}`);
     return load[second]();
   }
 }
 
 /**
- * Loads the images of an artifact that was found: resolves it, loads what the holders lack, and proves the images there.
- * @throws HandoverError of any code of the consumer; then no reference and no file is left
+ * Loads the images of an artifact. Resolves it, loads the images that the holders lack, and verifies them there.
+ * @throws HandoverError with any error code of load-image. No reference or file is left behind.
  */
 export async function loadArtifact(
   plan: EachPlan,
@@ -165,7 +165,7 @@ function namedImage({ references, identity }: HeldImage): Pick<LoadResult, 'refe
 /**
  * Pulls the image by digest, proves that it is the expected one, and only then sets its reference.
  * @param found the artifact to compare with, if there is one
- * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
+ * @throws HandoverError `registry-failed`, or the code for a wrong image. None of its references is left behind.
  */
 async function loadFromRegistry(
   plan: LoadPlan,
@@ -180,7 +180,7 @@ async function loadFromRegistry(
   const known = opened?.images?.[0].identity;
   const reference = plan.reference ?? record?.references[0] ?? fallbackReference;
   const facts = { reference: formatReference(reference), artifact: undefined, record, size: 0, further: [] };
-  // Disposed of last: the pulled reference has to be kept while the repository has a tag.
+  // Disposed of last: the pulled reference must be kept while the repository has a tag.
   await using pulled = new AsyncDisposableStack();
   await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], [reference], tools));
   const prove = async (name: string, identity: Identity, what: string): Promise<InspectedImage> => {
@@ -190,7 +190,7 @@ async function loadFromRegistry(
   };
   const here = known === undefined ? undefined : await findImage({ engine, info }, known, [reference]);
   if (known !== undefined && here !== undefined) {
-    log.info(`The engine has this image already: ${here}. Nothing to load.`);
+    log.info(`The engine already has this image: ${here}. Nothing to load.`);
     const image = await prove(here, known, 'the image that was handed over');
     return { ...facts, image, identity: known, source: 'engine', loaded: false };
   }
@@ -203,17 +203,17 @@ async function loadFromRegistry(
     pulled.defer(() => removePinned(tools, source));
   }
   const image = before ?? (await engine.inspect(name)) ?? missingImage(name);
-  // The containerd store doesn't pull a layer that it has unpacked for another manifest.
+  // The containerd store doesn't pull a layer that it has already unpacked for another manifest.
   if (image.isWhole === false) {
     throw new HandoverError(
       'registry-failed',
-      `The engine did not pull all of ${name}: it has layers of it unpacked from another image, in another form. docker ` +
+      `The engine did not pull all of ${name}: it already has some layers, unpacked from another image in a different form. docker ` +
         'save and docker push would fail.',
       'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.',
     );
   }
   const identity = await identifyPulled(plan, { ...tools, info }, source, image, opened);
-  // A known image was compared with the expectations before, and this is that image.
+  // A known image has already been compared with the expectations, and this is that image.
   if (known === undefined) requireExpected(wish, [identity]);
   const loaded = before === undefined;
   const proved = await prove(name, identity, name);
@@ -221,8 +221,9 @@ async function loadFromRegistry(
 }
 
 /**
- * Identifies a pulled image. The engine has verified it against the digest of the reference, which is its ID in a containerd store.
- * @throws HandoverError `image-mismatch` when it isn't the image that was handed over
+ * Identifies a pulled image. The engine has verified it against the digest in the reference. In a containerd store, that digest is the
+ * image's ID.
+ * @throws HandoverError `image-mismatch` if it isn't the image that was handed over
  */
 async function identifyPulled(
   plan: LoadPlan,
@@ -247,7 +248,7 @@ async function identifyPulled(
   return { ...(known ?? image), configDigest, manifestDigest: source.digest };
 }
 
-// On the classic store the image ID is the config digest. For the containerd store, the registry returns it.
+// In the classic store, the image ID is the config digest. For the containerd store, the registry returns the config digest.
 async function configDigestOf(
   { registry, log, info }: EngineTools,
   source: PinnedReference,
@@ -264,8 +265,8 @@ async function configDigestOf(
   }
 }
 
-// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository with it, so
-// it is kept where there is one.
+// The engine lists a pulled digest as a separate reference. Removing it from the containerd store removes every tag of that repository, so
+// it is kept if there is a tag.
 async function removePinned({ engine, log }: LoadTools, source: PinnedReference): Promise<void> {
   const pinned = formatReference(source);
   const image = await engine.forCleanUp.inspect(pinned);
@@ -276,9 +277,9 @@ async function removePinned({ engine, log }: LoadTools, source: PinnedReference)
 }
 
 /**
- * Pulls another image instead of a missing artifact. It is compared only with the inputs' expectations.
+ * Pulls another image instead of a missing artifact. It is compared only with the expectations in the inputs.
  * @param reason why there is no artifact
- * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
+ * @throws HandoverError `registry-failed`, or the code for a wrong image. None of its references is left behind.
  */
 async function pullFallback(
   plan: LoadPlan,
@@ -308,7 +309,7 @@ async function pullFallback(
   );
 }
 
-// On the containerd store only the tarball of docker save shows the config digest. That takes reading the whole image.
+// With the containerd store, only the output of docker save shows the config digest. So the whole image must be read.
 async function fallbackDigest(
   plan: LoadPlan,
   fallback: Reference,
@@ -333,6 +334,6 @@ function missingImage(reference: string): never {
   throw new HandoverError(
     'image-missing',
     `docker pull succeeded, but \`docker image inspect ${reference}\` finds no image.`,
-    'Look at the engine on this runner: docker image ls; docker info.',
+    'Check the engine on this runner: docker image ls; docker info.',
   );
 }

@@ -25,7 +25,7 @@ export type ImagesTools = LoadTools & {
 export interface ImagesResult {
   /** Sorted by the artifact's name. */
   readonly images: readonly MappedImage[];
-  /** Empty when only the records were read. */
+  /** Empty if only the records were read. */
   readonly loaded: readonly LoadResult[];
   /** The artifact with the mapping. */
   readonly digests: Artifact | undefined;
@@ -34,15 +34,15 @@ export interface ImagesResult {
 }
 
 /**
- * Loads one image, or several at once, or only reads their digests. Uploads the mapping and removes the artifacts if the plan says so.
- * @throws HandoverError of any code of the consumer, with every image that failed. Verified images are kept
+ * Loads one image, or several at once, or only reads their digests. If planned, uploads the mapping and removes the artifacts.
+ * @throws HandoverError with any error code of load-image; the message lists every image that failed. Verified images are kept.
  */
 export async function loadImages(plan: ImagesPlan, tools: ImagesTools): Promise<ImagesResult> {
   if (plan.kind === 'removal')
     return { images: [], loaded: [], digests: undefined, removed: await removeArtifacts(plan.wanted, tools) };
   const result = await loadAndMap(plan, tools);
   if (!plan.remove) return { ...result, removed: [] };
-  // A pattern may also match the mapping, or an artifact that another job has uploaded meanwhile.
+  // A pattern may also match the mapping, or an artifact that another job has uploaded in the meantime.
   const names = plan.wanted.some(isPattern)
     ? result.images.flatMap(({ artifact }) => artifact?.name ?? [])
     : plan.wanted;
@@ -53,7 +53,7 @@ export async function loadImages(plan: ImagesPlan, tools: ImagesTools): Promise<
   return { ...result, removed };
 }
 
-/** Removes a run's artifacts, of all its attempts, and returns their names. */
+/** Removes artifacts of this run, from all of its attempts, and returns their names. */
 async function removeArtifacts(
   wanted: readonly string[],
   { ownStore, log }: Pick<ImagesTools, 'ownStore' | 'log'>,
@@ -89,7 +89,7 @@ async function loadAndMap(plan: ImagesPlan, tools: ImagesTools): Promise<Omit<Im
   });
 }
 
-/** Returns the name of a wanted artifact, for the mapping. Only an id has to be looked up. */
+/** Returns the name of a wanted artifact, for the mapping. Only an id needs a lookup. */
 async function nameOf(wanted: string, { store }: Pick<ImagesTools, 'store'>): Promise<string> {
   if (!isId(wanted)) return wanted;
   return (await store.list()).find((artifact) => isWanted(wanted, artifact))?.name ?? wanted;
@@ -109,8 +109,8 @@ async function readMapping(each: EachPlan, found: readonly Outcome<FoundArtifact
     if (images === undefined)
       throw new HandoverError(
         'image-not-found',
-        `The artifact "${content.artifact.name}" has no ${recordName} with the position of its image’s config: its image is identified only when it is loaded.`,
-        'Make the artifact with export-image, or load it: remove `load: false`.',
+        `The artifact "${content.artifact.name}" has no ${recordName} with the position of its image’s config, so its image can be identified only by loading it.`,
+        'Create the artifact with export-image, or remove `load: false` to load it.',
       );
     const named = images.map(({ identity, references }) => ({ identity, reference: formatReference(references[0]) }));
     return Promise.resolve(mappedImages(content.artifact.name, content.artifact, record, named));
@@ -139,7 +139,7 @@ async function loadSideBySide(
   return requireAll(await sideBySide(loaded, 1, (result) => requireStillThere(holders, info, result)), 'loaded');
 }
 
-// Of two images with the same reference, only the one that is loaded last would have it.
+// If two images had the same reference, only the one that is loaded last would keep it.
 function requireOwnReferences(artifacts: readonly FoundArtifact[]): void {
   const owners = new Map<string, { readonly name: string; readonly configDigest: string }>();
   for (const { content, record } of artifacts) {
@@ -150,13 +150,14 @@ function requireOwnReferences(artifacts: readonly FoundArtifact[]): void {
       if (owner.configDigest !== mine.configDigest)
         throw invalidInput(
           `The artifacts "${owner.name}" and "${mine.name}" hold different images under the same reference, ${reference}.`,
-          'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.',
+          'Give each export its own reference, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.',
         );
     }
   }
 }
 
-// The reference of an artifact without a record is known only while it is loaded, when another image may have been verified under it.
+// Without a record, an artifact's reference is known only during its load. By then, another image may have been verified under the same
+// reference.
 async function requireStillThere(
   holders: readonly Holder[],
   info: EngineInfo,
@@ -169,7 +170,7 @@ async function requireStillThere(
       throw new HandoverError(
         'image-mismatch',
         `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`,
-        'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.',
+        'Two artifacts may contain images with the same reference. Give each image its own, or load them in different jobs.',
       );
     }
   }

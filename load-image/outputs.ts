@@ -2,8 +2,9 @@ import { formatMapping } from './digests.ts';
 import type { ImagesResult } from './load-images.ts';
 
 /**
- * Outputs about one image are empty when several were loaded, and outputs about a load are empty without one.
- * @param own this job's own run
+ * Returns the outputs. Those that describe one image are empty if several were loaded. Those that describe a load are empty if nothing was
+ * loaded.
+ * @param own the run of this job
  */
 export function loadOutputs(
   { images, loaded }: ImagesResult,

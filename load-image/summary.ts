@@ -22,10 +22,10 @@ const sources = {
   artifact: 'the artifact',
   registry: 'the registry',
   engine: 'this engine, which already had this image',
-  build: 'this job’s own, which was not handed over',
+  build: 'this job’s own build, which was not handed over',
 } as const;
 
-/** The job summary of a load that worked. */
+/** Returns the job summary of a successful load. */
 export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
   const { artifact, record, identity, nodes = [], layoutPath, fallback } = result;
   const from = record?.producer;
@@ -60,7 +60,7 @@ export function loadSummary(result: LoadResult, timeline: Timeline): Markdown {
   );
 }
 
-/** When another job of this run built the image, and how long this job took. */
+/** Returns rows that show when another job of this run built the image, and how long this job took. */
 function minutes({ artifact, record }: LoadResult, timeline: Timeline): readonly (readonly Markdown[])[] {
   const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
   if (times === undefined || times.began === timeline.began) return [];
@@ -87,12 +87,12 @@ function title({ fallback, loaded, nodes }: LoadResult): string {
 }
 
 function checkedAgainst({ record, artifact, fallback }: LoadResult): string {
-  if (fallback !== undefined) return 'what the inputs expect, and this engine’s platform';
+  if (fallback !== undefined) return 'the expectations in the inputs, and this engine’s platform';
   if (record !== undefined) return 'the record of the export';
   return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
 
-/** The job summary of a step that worked: of one image in detail, of several as a table. */
+/** Returns the job summary of a successful step: one image in detail, or several images as a table. */
 export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdown {
   const { images, loaded, digests, removed } = result;
   const [only] = images.length === 1 ? loaded : [];
@@ -114,7 +114,7 @@ export function imagesSummary(result: ImagesResult, timeline: Timeline): Markdow
     image.pushedReference === '' ? safe`` : code(image.pushedReference),
     words(image.platform),
     words(formatBytes(image.size)),
-    ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? safe`loaded` : safe`was here`]),
+    ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? safe`loaded` : safe`already here`]),
   ]);
   const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
   const title = known ? 'Digests of' : 'Loaded and verified';

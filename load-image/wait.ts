@@ -10,15 +10,16 @@ import { backoff } from '../shared/http/retry.ts';
 import { isPattern, matchesPattern } from '../shared/image/artifact-name.ts';
 import type { WaitPlan } from './plan/plan.ts';
 
-// Waits for an artifact that is still being built. The rest of the code only sees a list of artifacts that takes long. The wait ends when
-// all wanted artifacts exist, at the time limit, or when the jobs that may still create them have ended. The service doesn't show which
-// job creates an artifact. So it is the job that the user names, or any other job. This needs the permission to read the run's jobs.
+// Waits for an artifact that is still being built. The rest of the code only notices that listing the artifacts takes longer. The wait ends
+// when all wanted artifacts exist, at the time limit, or when the jobs that may still create them have ended. The service doesn't show
+// which job creates an artifact. So the user can name that job; otherwise, all other jobs are watched. This requires permission to read the
+// run's jobs.
 //
-// A re-run still has the artifacts of its earlier attempts. They count after their job has ended in this attempt. If only later jobs are
-// re-run, it has ended from the beginning.
+// A re-run still has the artifacts of its earlier attempts. An older artifact is accepted once its job has ended in this attempt. If only
+// later jobs are re-run, that job has ended from the start.
 
 interface WaitTools {
-  /** Undefined without a token. */
+  /** Undefined if there is no token. */
   readonly jobs: RunJobs | undefined;
   /** Name of this job's runner; may be empty. */
   readonly runnerName: string;
@@ -29,13 +30,13 @@ interface WaitTools {
   readonly pace?: WaitPace;
 }
 
-/** In ms. */
+/** All times in ms. */
 interface WaitPace {
-  /** The first pause between two lists of the artifacts, and the longest one. */
+  /** The first and the longest pause between two lookups of the artifacts. */
   readonly pause: readonly [number, number];
-  /** Pause between two lists of the jobs. Even with ten waiting jobs that is far below GitHub's hourly limit for a token. */
+  /** Pause between two lookups of the jobs. Even with ten waiting jobs, this stays far below GitHub's hourly limit for a token. */
   readonly jobs: number;
-  /** Pause between two lines in the log. */
+  /** Pause between two log lines. */
   readonly tell: number;
 }
 
@@ -43,7 +44,7 @@ const usualPace: WaitPace = { pause: [1000, 15_000], jobs: 30_000, tell: 60_000 
 
 /**
  * Returns the same reader, but `list` waits until all artifacts that the plan wants exist.
- * @throws HandoverError `artifact-not-found` from `list`, with the time waited and the reason for the end
+ * @throws HandoverError `artifact-not-found` from `list`, with the waiting time and the reason why the wait ended
  */
 export function waitingReader(reader: ArtifactReader, plan: WaitPlan, tools: WaitTools): ArtifactReader {
   let waited: Promise<readonly Artifact[]> | undefined;
@@ -59,12 +60,12 @@ async function untilThere(reader: ArtifactReader, plan: WaitPlan, tools: WaitToo
   const producers = watchProducers(plan.job, tools, pace.jobs);
   const began = performance.now();
   const limitMs = plan.minutes * 60_000;
-  /** Returns the artifacts, and the names without one. Throws when the wait is over without them. */
+  /** Returns the artifacts, and the wanted names that have none yet. Throws if the wait ends without them. */
   const look = async () => {
-    // The jobs come first: an artifact that a job made before it ended is then listed.
+    // The jobs are read first. So if a job has ended, its artifact is in the list.
     const state = await producers();
     const all = await reader.list();
-    // Without those of an earlier attempt that are being made again.
+    // Leaves out artifacts of an earlier attempt that are being created again.
     const artifacts = all.filter(
       ({ createdAt }) => createdAt === undefined || state.since === undefined || Date.parse(createdAt) >= state.since,
     );
@@ -100,12 +101,12 @@ function waitTimeout({ over, jobs }: Producers, waitedMs: number): WaitTimeout {
   if (over !== undefined)
     return {
       why: `${gaveUp}: ${described(over)}.`,
-      hint: 'Look at the log of that job. If it is another one that makes the image, name it: `wait-for-job`.',
+      hint: 'Check the log of that job. If another job creates the artifact, set `wait-for-job` to its name.',
     };
   const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
   return {
     why: `${gaveUp}.`,
-    hint: `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`,
+    hint: `Raise \`wait-minutes\` if the image takes longer to build. Otherwise check \`artifact-name\`, and whether its job ran at all.${there}`,
   };
 }
 
@@ -122,9 +123,9 @@ function listed(names: readonly string[]): string {
 }
 
 interface Producers {
-  /** The jobs that have ended without it; undefined while it can still arrive, or if that is unknown. */
+  /** The jobs that have ended without the artifact; undefined while it can still appear, or if that is unknown. */
   readonly over: readonly RunJob[] | undefined;
-  /** Older artifacts will be replaced. In ms since the epoch. */
+  /** Artifacts created before this time will be replaced. In ms since the epoch. */
   readonly since: number | undefined;
   /** Names of all known jobs. */
   readonly jobs: readonly string[];
@@ -132,13 +133,14 @@ interface Producers {
 
 const nothingKnown: Producers = { over: undefined, since: undefined, jobs: [] };
 
-// Failed attempts to read the jobs before an older artifact is used.
+// Number of failed attempts to read the jobs, after which an older artifact is used.
 const triesBeforeOlder = 3;
 
 /**
- * Watches the jobs of the run that may still create the artifact. Reads them from time to time, and returns the last known facts.
- * @param wanted the name of the job that creates it, or a pattern
- * @param everyMs between two reads
+ * Watches the jobs of the run that may still create the artifact. The returned function reads them from time to time, and returns the
+ * latest known facts.
+ * @param wanted the name of the job that creates the artifact, or a pattern
+ * @param everyMs ms between two reads
  * @internal
  */
 export function watchProducers(
@@ -165,7 +167,7 @@ export function watchProducers(
       const { ended, isCertain } = whoHasEnded(all, wanted, runnerName);
       const isRunAgain = isAgain && wanted !== undefined && ended === undefined;
       known = {
-        // After the end of a job, others may start, and its artifact may be listed late. A second look is needed.
+        // After a job has ended, others may start, and its artifact may be listed late. So a second check is needed.
         over: isCertain || wasOver ? ended : undefined,
         since: isRunAgain ? (known.since ?? (await jobs.startedAt())) : undefined,
         jobs: all.map(({ name }) => name),
@@ -174,7 +176,7 @@ export function watchProducers(
       failures = 0;
     } catch (error) {
       signal.throwIfAborted();
-      // Nothing shows yet that an older artifact will be replaced.
+      // So far, nothing shows that an older artifact will be replaced.
       const mayUseOlder = isAgain && wanted !== undefined && known === nothingKnown;
       if (!jobs.isRefusal(error)) {
         failures += 1;
@@ -187,11 +189,11 @@ export function watchProducers(
       }
       isReadable = false;
       log.info(
-        `The jobs of this run can't be read (${messageOf(error)}): so a failed build is noticed only when the wait times out. ` +
+        `The jobs of this run can't be read (${messageOf(error)}), so a failed build is noticed only when the wait times out. ` +
           'The job’s own token may read them with `permissions: actions: read`.',
       );
       if (mayUseOlder) log.warning(mayBeOlder(runAttempt));
-      // The artifact that will be replaced is still known.
+      // It is still known which artifacts will be replaced.
       known = { ...known, over: undefined };
     }
     return known;
@@ -199,9 +201,9 @@ export function watchProducers(
 }
 
 /**
- * Returns the jobs that could create the artifact, after all of them have ended: those that `wanted` names, or all others.
- * @param runnerName of this job
- * @returns certain if one of the named jobs has failed or was skipped
+ * Returns the jobs that could create the artifact, if all of them have ended: those that `wanted` names, or all other jobs.
+ * @param runnerName the name of this job's runner
+ * @returns `isCertain` is true if one of the named jobs has failed or was skipped
  */
 function whoHasEnded(
   jobs: readonly RunJob[],
@@ -221,9 +223,9 @@ function whoHasEnded(
 }
 
 /**
- * Returns the jobs of an attempt, with the earlier jobs that count in it. If only failed jobs are re-run, the others may be missing in the
- * new attempt (r-universe-org/help#607). A job that still waits for its re-run is also missing. But then the jobs that it waits for are
- * re-run, although they had succeeded.
+ * Returns the jobs of an attempt, and the earlier jobs that still count. If only failed jobs are re-run, the new attempt may not list the
+ * others (r-universe-org/help#607). A job that still waits for its re-run isn't listed either. But in that case, the jobs that it waits for
+ * are re-run although they had succeeded.
  */
 function withCarriedOver(jobs: readonly RunJob[], earlier: readonly RunJob[], runnerName: string): readonly RunJob[] {
   const had = new Set(earlier.filter(({ conclusion }) => conclusion === 'success').map(({ name }) => name));
@@ -241,6 +243,6 @@ function isNamed(name: string, wanted: string): boolean {
 function mayBeOlder(runAttempt: number): string {
   return (
     `This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is used, even if a new one is being built. ` +
-    'With `wait-for-job` and `permissions: actions: read` the step waits for the new one.'
+    'With `wait-for-job` and `permissions: actions: read`, the step waits for the new one.'
   );
 }

@@ -7,7 +7,7 @@ export function publishOutputs({ digest, references, bytes, isNew }: PublishResu
     digest,
     references: references.map(formatReference).join('\n'),
     'pushed-reference': formatReference({ repository, digest }),
-    // actions/attest: Docker Hub is index.docker.io there.
+    // For actions/attest, Docker Hub is index.docker.io.
     'subject-name': canonicalReference({ repository }).replace(/^docker\.io\//, 'index.docker.io/'),
     published: String(isNew),
     'pushed-bytes': String(bytes.pushed),

@@ -15,8 +15,8 @@ import { formatReference, registryHost, type TaggedReference } from '../shared/i
 import type { BlobOrigin, PushedBlob, PushedManifest, RegistryClient } from '../shared/registry/registry-client.ts';
 import type { PublishPlan } from './plan/plan.ts';
 
-// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published manifest is the one that was
-// tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
+// Publishes the artifact's blobs and manifest unchanged, without an engine or a temporary file. So the published manifest is the one that
+// was tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
 // Each blob is looked up, because a registry may have lost a part of a tagged image.
 
 interface SourceImage extends RangedImage {
@@ -34,14 +34,14 @@ export interface PublishResult {
   })[];
   /** Whether anything was published. */
   readonly isNew: boolean;
-  /** Bytes of blobs by their origin; each is counted once for each repository. */
+  /** Bytes of blobs by their origin. Each blob is counted once for each repository. */
   readonly bytes: Readonly<Record<BlobOrigin, number>>;
 }
 
 interface PublishTools extends FindTools {
   readonly timeline: Timeline;
   readonly registry: (repository: string) => Promise<RegistryClient>;
-  /** Called with the references that are set, before the step fails. */
+  /** Called before the step fails, with the references that are set. */
   readonly onPartial: (result: PublishResult) => void;
 }
 
@@ -55,7 +55,7 @@ export async function publishImage(plan: PublishPlan, tools: PublishTools): Prom
   const zstd = images.filter(({ layers }) => layers.some(({ mediaType }) => mediaType.endsWith('+zstd')));
   if (zstd.length > 0)
     log.notice(
-      `Publishing zstd layers, as they are in the artifact ${zstd.map(({ artifact }) => artifact.name).join(', ')}: Docker before 23 ` +
+      `Publishing zstd layers, unchanged from the artifact ${zstd.map(({ artifact }) => artifact.name).join(', ')}: Docker before 23 ` +
         "and some other tools can't read them. Set `compression: gzip` in the export to publish gzip layers.",
     );
   const top = topOf(images);
@@ -74,7 +74,7 @@ async function sourceImage(found: FoundArtifact, { image, expectedRevision }: Pu
   const { content, record } = found;
   const { artifact } = content;
   if (found.identified === undefined) throw unsuitable(artifact);
-  // The config digests of all artifacts are compared together.
+  // The config digests of all artifacts are compared together, later.
   const wish = { reference: undefined, expectedConfigDigest: undefined, expectedRevision, host: undefined };
   const [resolved] = resolveArtifact(onlyImage(found, image), wish).images ?? [];
   if (resolved?.ranged === undefined) throw unsuitable(artifact);
@@ -89,9 +89,9 @@ async function sourceImage(found: FoundArtifact, { image, expectedRevision }: Pu
 
 function unsuitable({ name }: Artifact): HandoverError {
   return invalidTarball(
-    `The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
-      'compressed as a whole, in which there is no manifest.',
-    'Let export-image build the image, or take it with `source-image`, instead of `source-tarball`.',
+    `The artifact "${name}" has no image that can be published unchanged. It contains the output of docker save, or a tarball that is ` +
+      'compressed as a whole, so there is no manifest.',
+    'Let export-image build the image, or set `source-image` instead of `source-tarball`.',
   );
 }
 
@@ -100,9 +100,9 @@ function requirePlatforms(images: readonly SourceImage[]): void {
     const twin = images.slice(0, position).find((other) => samePlatform(other.platform, image.platform));
     if (twin === undefined) return;
     throw invalidInput(
-      `The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both hold an image for ${formatPlatform(image.platform)}: ` +
-        'one index has one image for each platform.',
-      'Name in `artifact-name` the artifacts of one image alone, such as docker-image-linux-*.',
+      `The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both contain an image for ${formatPlatform(image.platform)}: ` +
+        'an index has one image for each platform.',
+      'In `artifact-name`, list only the artifacts of one image, such as docker-image-linux-*.',
     );
   });
 }
@@ -114,12 +114,12 @@ function requireDigests({ expectedConfigDigests: expected }: PublishPlan, images
   if (same) return;
   throw new HandoverError(
     'image-mismatch',
-    `The config digests of what would be published are ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`,
+    `The images to publish have the config digests ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`,
     'Check that `artifact-name` and `expected-config-digest` come from the same export jobs, and re-run all jobs.',
   );
 }
 
-/** Returns the manifest for the tags: the image's own, or an index of several images, or of images with attestations. */
+/** Returns the manifest for the tags: the image's own, or an index of several images or of images with attestations. */
 function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest {
   const [first, ...others] = images;
   const index = first.attestations?.index;
@@ -140,7 +140,7 @@ function topOf(images: readonly [SourceImage, ...SourceImage[]]): PushedManifest
 }
 
 /**
- * Puts the images into all repositories first, and then sets the tags. So if one repository refuses it, no tag is set in another.
+ * Pushes the images to all repositories first, and then sets the tags. So if one repository refuses an image, no tag is set in another.
  * @param top the manifest for the tags
  */
 async function intoRegistries(
@@ -163,7 +163,7 @@ async function intoRegistries(
   const set: TaggedReference[] = [];
   try {
     for (const repository of new Set(plan.tags.map((tag) => tag.repository))) {
-      // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
+      // Blobs are mounted only from repositories in the user's inputs. An artifact could name a private repository.
       const mountFrom = mountable([...pushes.keys(), ...plan.mountFrom], repository);
       const job = { client: await registry(repository), repository, blobs, manifests: [...children, top], mountFrom };
       const push = repositoryPush(job, sent, log);
@@ -186,7 +186,7 @@ async function intoRegistries(
   return resultFor(plan.tags);
 }
 
-/** A registry mounts blobs only from its own repositories. */
+/** Returns the repositories to mount blobs from. A registry mounts blobs only from its own repositories. */
 function mountable(from: readonly string[], repository: string): readonly string[] {
   return [...new Set(from)].filter((one) => registryHost(one) === registryHost(repository) && one !== repository);
 }
@@ -199,14 +199,14 @@ interface Sent {
 // Each blob is already read in several parts at a time.
 const blobsAtOnce = 3;
 
-/** Pushes into one repository, and counts it in `sent`. */
+/** Returns functions that push to one repository, and count the bytes in `sent`. */
 function repositoryPush(
   { client, repository, blobs, manifests, mountFrom }: Job,
   sent: Sent,
   log: PublishTools['log'],
 ) {
   const origins = new Map<Digest, BlobOrigin>();
-  /** Counts each blob once, including one that was sent again. */
+  /** Counts each blob once, even if it was sent again. */
   const count = ({ digest, size }: PushedBlob, origin: BlobOrigin): void => {
     const before = origins.get(digest);
     if (before !== undefined && origin === 'there') return;
@@ -215,11 +215,14 @@ function repositoryPush(
     sent.bytes[origin] += size;
     sent.isNew ||= origin !== 'there';
   };
-  /** Puts the blobs, and then the manifests, as a registry requires: `lost` even if the registry reports them as present. */
+  /**
+   * Pushes the blobs, and then the manifests, in the order that a registry requires. Those in `lost` are pushed even if the registry
+   * reports them as present.
+   */
   const put = async (lost: ReadonlySet<Digest>): Promise<void> => {
     const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
     await log.progress('Pushed', { atMost }, async (onBytes) => {
-      // After an error, the others end their uploads in the registry.
+      // If one blob fails, the uploads of the others are cancelled in the registry.
       await inPool(blobs, blobsAtOnce, async (blob, signal) => {
         const anyway = lost.has(blob.digest);
         count(blob, await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal }));
@@ -232,13 +235,16 @@ function repositoryPush(
       sent.isNew = true;
     }
   };
-  /** Retries once if the registry lacks a blob that it reported as present. Sends the blobs in its error first, or else all blobs. */
+  /**
+   * Retries once if the registry lacks a blob that it reported as present. First sends the blobs in the registry's error, or all blobs if
+   * the error lists none.
+   */
   const despiteLostBlobs = async (work: () => Promise<void>): Promise<void> => {
     try {
       await work();
     } catch (error) {
       if (!(error instanceof RegistryFailure) || !error.isBlobLost) throw error;
-      log.info(`${error.message}. Sending again what is missing.`);
+      log.info(`${error.message}. Sending the missing content again.`);
       const all = [...blobs, ...manifests].map(({ digest }) => digest);
       const named = all.filter((digest) => error.said.includes(digest));
       await put(new Set(named.length > 0 ? named : all));
@@ -246,15 +252,15 @@ function repositoryPush(
     }
   };
   return {
-    /** Puts everything into the repository, without a tag. */
+    /** Pushes everything to the repository, without a tag. */
     contents: () => despiteLostBlobs(() => put(new Set())),
-    /** Sets a tag unless it has that manifest. */
+    /** Sets a tag unless it already refers to that manifest. */
     tag: async (tag: string, top: PushedManifest): Promise<void> => {
       const found = await client.manifestDigest(repository, tag, top.digest);
       const isNew = found !== top.digest;
       if (isNew) await despiteLostBlobs(() => client.pushManifest(repository, top, tag, found));
       sent.isNew ||= isNew;
-      log.info(`${formatReference({ repository, tag })}: ${isNew ? 'published' : 'was there already'}, ${top.digest}`);
+      log.info(`${formatReference({ repository, tag })}: ${isNew ? 'published' : 'already there'}, ${top.digest}`);
     },
   };
 }
@@ -264,7 +270,7 @@ interface Job {
   readonly client: RegistryClient;
   readonly repository: string;
   readonly blobs: readonly PushedBlob[];
-  /** Each after the manifests that it refers to. */
+  /** Ordered so that each follows the manifests that it refers to. */
   readonly manifests: readonly PushedManifest[];
   readonly mountFrom: readonly string[];
 }

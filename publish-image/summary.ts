@@ -5,7 +5,7 @@ import { formatPlatform } from '../shared/image/platform.ts';
 import { formatReference } from '../shared/image/reference.ts';
 import type { PublishResult } from './publish-image.ts';
 
-/** The job summary of an image that is in its registry. */
+/** Returns the job summary of a published image. */
 export function publishSummary(result: PublishResult, spans: readonly Span[]): Markdown {
   const { digest, images, isNew, bytes } = result;
   const references = result.references.map((reference) => code(formatReference(reference)));
@@ -13,8 +13,8 @@ export function publishSummary(result: PublishResult, spans: readonly Span[]): M
     [safe`Digest`, code(digest)],
     [safe`References`, joined(references, '<br>')],
     [safe`Sent`, words(formatBytes(bytes.pushed))],
-    bytes.mounted === 0 ? undefined : [safe`Taken from other repositories there`, words(formatBytes(bytes.mounted))],
-    bytes.there === 0 ? undefined : [safe`Was there already`, words(formatBytes(bytes.there))],
+    bytes.mounted === 0 ? undefined : [safe`Mounted from other repositories`, words(formatBytes(bytes.mounted))],
+    bytes.there === 0 ? undefined : [safe`Already there`, words(formatBytes(bytes.there))],
   ];
   const rows = images.map(({ artifact, platform, contents }) => [
     words(formatPlatform(platform)),
@@ -23,12 +23,12 @@ export function publishSummary(result: PublishResult, spans: readonly Span[]): M
     code(contents.manifestDigest),
     code(contents.configDigest),
   ]);
-  const title = isNew ? safe`🚀 Published` : safe`🚀 Was published already:`;
+  const title = isNew ? safe`🚀 Published` : safe`🚀 Already published:`;
   return page(
     [
       safe`### ${title} ${references[0] ?? safe``}`,
       markdownTable(['Property', 'Value'], facts),
-      markdownTable(['Platform', 'Artifact', 'Of run', 'Manifest digest', 'Config digest'], rows),
+      markdownTable(['Platform', 'Artifact', 'Run', 'Manifest digest', 'Config digest'], rows),
     ],
     spans,
   );

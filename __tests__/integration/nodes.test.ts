@@ -396,7 +396,7 @@ describe('a node whose containerd stores something else', () => {
       'a part of it',
       `$ctr images import --all-platforms /tmp/in.tar && $ctr content rm ${image.layerDigests[1] ?? ''}`,
       'image-mismatch',
-      'content that the engine lacks',
+      'missing content, so that docker save would fail',
     ],
     [
       'another config in the manifest',

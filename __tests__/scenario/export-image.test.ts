@@ -568,9 +568,9 @@ describe('names of artifacts', () => {
     const outcome = await exports();
     expect(errorCode(outcome)).toBe('artifact-name-taken');
     expect(errorMessage(outcome)).toMatch(
-      /uploaded by build\/build-0 in this same attempt: by an earlier step of this job/,
+      /uploaded by build\/build-0 in this same attempt, by an earlier step of this job/,
     );
-    expect(errorMessage(outcome)).toContain('give each step an `artifact-name` of its own (and a `tarball`)');
+    expect(errorMessage(outcome)).toContain('give each step its own `artifact-name` and `tarball`');
     expect(errorMessage(outcome)).not.toMatch(/matrix|each job/i);
     expect(docker.state().calls).toEqual([]);
   });

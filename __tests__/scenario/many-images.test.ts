@@ -149,7 +149,7 @@ describe('the images of a matrix (S3.1)', () => {
     await scenario.loads({ 'artifact-name': 'docker-image-*' });
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*' });
     expect(outcome.outputs).toMatchObject({ loaded: 'false', size: '0' });
-    expect(outcome.summary).toContain('was here');
+    expect(outcome.summary).toContain('already here');
   });
 
   test('a missing artifact is artifact-not-found with its name, and nothing is loaded (S3.1)', async () => {
@@ -215,7 +215,7 @@ describe('the images of a matrix (S3.1)', () => {
     await begin({ without: 'runtime' });
     const outcome = await scenario.loads({ 'artifact-name': 'docker-image-*', [input]: value });
     expect(errorCode(outcome)).toBe('invalid-input');
-    expect(errorMessage(outcome)).toContain(`\`${input}\` can be true of one loaded image only`);
+    expect(errorMessage(outcome)).toContain(`\`${input}\` can apply to one loaded image only`);
   });
 
   test('a cancellation ends all loads, and leaves no tag (S3.1)', async () => {

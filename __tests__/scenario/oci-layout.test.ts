@@ -196,12 +196,12 @@ describe('the target of an image', () => {
     ['to an unknown place', { into: 'nomad' }, 'is "nomad"; expected docker, none, kind, kind:NAME'],
     ['to a cluster without a name', { into: 'k3d' }, 'is "k3d"; expected'],
     ['to an invalid cluster name', { into: 'kind:a b' }, 'is "kind:a b"; expected'],
-    ['to podman and a cluster', { into: 'kind', engine: 'podman' }, 'the image goes into one of them'],
+    ['to podman and a cluster', { into: 'kind', engine: 'podman' }, 'the image can go into only one of them'],
     ['from a registry to a cluster', { into: 'kind', from: 'registry' }, '`into: kind:kind` and `from: registry`'],
     ['from a registry to a layout', { 'oci-layout': 'x', from: 'registry' }, '`oci-layout` and `from: registry`'],
-    ['to a cluster with a fallback', { into: 'kind', 'fallback-image': 'a:b' }, 'goes into the engine alone'],
-    ['several to one layout', { 'oci-layout': 'x', 'artifact-name': 'a*' }, '`oci-layout` can be true of one'],
-    ['nothing to a cluster', { into: 'kind', load: 'false' }, '`into` can be true of one'],
+    ['to a cluster with a fallback', { into: 'kind', 'fallback-image': 'a:b' }, 'goes only into the engine'],
+    ['several to one layout', { 'oci-layout': 'x', 'artifact-name': 'a*' }, '`oci-layout` can apply to one'],
+    ['nothing to a cluster', { into: 'kind', load: 'false' }, '`into` can apply to one'],
   ])('%s is invalid-input', async (_, inputs, message) => {
     await begin();
     const outcome = await scenario.loads(inputs);

@@ -98,7 +98,7 @@ describe('the duration of the run', () => {
     scenario = await startScenario();
     const outcome = await scenario.exports();
     expect(row(outcome, 'Property')).toBe('Value');
-    expect(row(outcome, 'From built to handed over')).toMatch(/^[\d.]+ m?s$/);
+    expect(row(outcome, 'From build to handover')).toMatch(/^[\d.]+ m?s$/);
   });
 
   test('does not mention another job if this one built the image itself', async () => {

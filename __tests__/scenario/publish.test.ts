@@ -244,7 +244,7 @@ describe.each(software)('to %s', (kind) => {
       const down = service.traffic.down;
       const again = await publish();
       expect(again.outputs).toMatchObject({ published: 'false', 'pushed-bytes': '0', digest: image.manifestDigest });
-      expect(again.summary).toContain('Was published already');
+      expect(again.summary).toContain('Already published');
       const tagged = await publish({ tags: `${repository}:2.0` });
       expect(tagged.outputs).toMatchObject({ published: 'true', 'pushed-bytes': '0' });
       expect(digestOf(await get('manifests/2.0', anyManifest))).toBe(image.manifestDigest);
@@ -423,7 +423,7 @@ describe.each(oneOf(software, 0))('to %s only', (kind) => {
     await handOver(makeImage(), 'docker-image-b');
     const outcome = await publish({ 'artifact-name': 'docker-image-*' });
     expect(errorCode(outcome)).toBe('invalid-input');
-    expect(errorMessage(outcome)).toContain('both hold an image for linux/amd64');
+    expect(errorMessage(outcome)).toContain('both contain an image for linux/amd64');
   });
 
   describe('with a login', () => {

@@ -198,9 +198,9 @@ test('a cancellation ends the wait immediately', async () => {
 });
 
 test.each<[string, Inputs, string]>([
-  ['with another run', { 'run-id': '2' }, 'only this run’s jobs are waited for'],
+  ['with another run', { 'run-id': '2' }, 'the step can only wait for this run’s jobs'],
   ['for longer than the step may take', { 'timeout-minutes': '0.5' }, 'Raise `timeout-minutes`'],
-  ['for a job, but without a limit', { 'wait-minutes': '0', 'wait-for-job': 'build' }, 'nothing is waited for'],
+  ['for a job, but without a limit', { 'wait-minutes': '0', 'wait-for-job': 'build' }, "the step doesn't wait"],
   ['for an invalid number', { 'wait-minutes': 'long' }, 'a number from 0 to 7200'],
 ])('to wait %s is invalid-input', async (_, inputs, message) => {
   await begin();

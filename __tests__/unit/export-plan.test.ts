@@ -230,7 +230,7 @@ describe('{{defaultContext}}, as in docker/build-push-action', () => {
 
   test('is an error outside of a workflow', () => {
     const inputs = { build: { ...build, context: '{{defaultContext}}' } };
-    expect(() => plan(inputs, { repositoryUrl: '' })).toThrow('for no repository (GITHUB_REPOSITORY is empty)');
+    expect(() => plan(inputs, { repositoryUrl: '' })).toThrow('for a repository (GITHUB_REPOSITORY is empty)');
   });
 });
 

@@ -130,7 +130,7 @@ describe('planImages', () => {
       { load: false, tarball: '/tmp/x' },
       'With `load: false` no image is loaded, but `tarball` can',
     ],
-    ['a reference with load: false', { load: false, image: 'x' }, 'but `image` can be true of one loaded image only.'],
+    ['a reference with load: false', { load: false, image: 'x' }, 'but `image` can apply to one loaded image only.'],
     ['a layout with load: false', { load: false, ociLayout: '/out' }, 'but `oci-layout` can'],
     ['a place to load from with load: false', { load: false, from: 'registry' }, 'but `from` can'],
     [
@@ -167,7 +167,7 @@ describe('planImages', () => {
   });
 
   test('several images are accepted for a cluster, and an expected digest is accepted for a mapping', () => {
-    const hint = 'Leave it out, or load that one image in a step of its own.';
+    const hint = 'Leave it out, or load that image in a separate step.';
     expect(() => plan({ load: false, image: 'x' })).toThrow(expect.objectContaining({ hint }));
     expect(plan({ artifactNames: ['a', 'b'], into: 'kind' })).toMatchObject({
       kind: 'several',

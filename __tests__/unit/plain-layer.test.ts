@@ -49,7 +49,7 @@ test.each([
     const counted = countedChunks(plainLayerChunks(inReusedMemory(gzip, 100_000), size), (bytes) => (given += bytes));
     await expect(copiedBytes(counted)).rejects.toMatchObject({
       code: 'load-failed',
-      message: expect.stringContaining(`doesn't have the ${String(size)} bytes`),
+      message: expect.stringContaining(`its unpacked length is not the ${String(size)} bytes`),
     });
     expect(given).toBeLessThanOrEqual(size);
   },

@@ -26,10 +26,10 @@ describe('the plan of a wait', () => {
 
   test.each<[Partial<ImagesInputs>, string, string]>([
     [{ waitForJob: 'build' }, '`wait-for-job` (build) is given', 'Set `wait-minutes`'],
-    [{ waitMinutes: 1, runId: '7' }, 'the artifact is of another run', 'Leave `wait-minutes` out'],
+    [{ waitMinutes: 1, runId: '7' }, 'the artifact is from another run', 'Leave `wait-minutes` out'],
     [
       { waitMinutes: 30 },
-      '`wait-minutes` is 30, but the step is ended after 30 minutes (`timeout-minutes`).',
+      '`wait-minutes` is 30, but the step ends after 30 minutes (`timeout-minutes`).',
       'Raise `timeout-minutes`',
     ],
   ])('%j is refused', (inputs, message, hint) => {

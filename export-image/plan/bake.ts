@@ -12,13 +12,13 @@ export interface BakeSource extends BakeInputs, Pick<BuildInputs, 'builder' | 'n
   readonly workdir: string;
 }
 
-// What buildx builds by default.
+// The group that buildx builds by default.
 const everything = ['default'] as const;
 const workspace = '.';
 
 /**
  * @returns undefined if there is no bake file in the inputs
- * @throws HandoverError `invalid-input` for an invalid name of a target, and for inputs that the bake file replaces
+ * @throws HandoverError `invalid-input` for an invalid target name, and for inputs that the bake file replaces
  */
 export function planBake(inputs: ExportInputs): BakeSource | undefined {
   const { targets, files, set, workdir } = inputs.bake;
@@ -54,19 +54,19 @@ export function isComposeFile(file: string): boolean {
 }
 
 /**
- * Returns the folder that bake runs in. buildx resolves the paths of a compose file from there. `docker compose` resolves them from the
- * folder of the first file, and reads its .env (Compose specification, "project directory").
+ * Returns the files, and the folder in which bake runs. buildx resolves the paths in a compose file from there. `docker compose` resolves
+ * them from the folder of the first file, and reads the .env there (Compose specification, "project directory").
  */
 function placeOf({ files, workdir }: BakeInputs): Pick<BakeSource, 'files' | 'workdir'> {
   if (workdir !== undefined) return { files, workdir };
-  // In buildx, `cwd://` means that a file is here, and not in a remote definition.
+  // In buildx, `cwd://` marks a local file when the definition is remote.
   const local = files.map((file) => file.replace(/^cwd:\/\//, ''));
   const folder = dirname(local[0] ?? '');
   if (folder === workspace || !files.every(isComposeFile)) return { files, workdir: workspace };
   return { files: local.map((file) => (isAbsolute(file) ? file : relative(folder, file))), workdir: folder };
 }
 
-/** Returns the first input that is set, but would have no effect. */
+/** Returns the first input that is set but would have no effect. */
 function ignoredInput(inputs: ExportInputs): string | undefined {
   const { image, tags, branchLabel, sourceImage, sourceTarball, sourceLayout, furtherImages, build } = inputs;
   const given = {
@@ -76,7 +76,7 @@ function ignoredInput(inputs: ExportInputs): string | undefined {
     ...build,
     context: build.context !== workspace,
     cacheFrom: !isOnlyAutomatic(build.cacheFrom),
-    // These have an effect.
+    // These also apply to a bake file.
     ...{ builder: false, noCache: false, pull: false, allow: false },
   };
   const isGiven = (value: string | boolean | readonly string[] | undefined): boolean =>
@@ -98,8 +98,8 @@ export function bakePrintArguments(source: BakeSource): readonly string[] {
 }
 
 /**
- * Returns a compose file that removes the tags of the services' builds. After the file that has them, it makes buildx print their `image`,
- * which buildx drops otherwise (bake/compose.go, ParseCompose).
+ * Returns a compose file that removes the services' build tags. When it follows the file with those tags, buildx prints each service's
+ * `image`, which it otherwise drops (bake/compose.go, ParseCompose).
  */
 export function withoutBuildTags(targets: readonly string[]): string {
   const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
@@ -109,28 +109,28 @@ export function withoutBuildTags(targets: readonly string[]): string {
 /** The output of one target of a bake file. */
 export interface BakeOutput {
   readonly target: string;
-  /** Temporary name of the image. It gets the names in the file later. */
+  /** Temporary name of the image. Later, it gets its names from the bake file. */
   readonly name: string;
   readonly exporter: Extract<Exporter, { kind: 'oci-layout' }> | 'engine';
 }
 
-/** The caches that a build writes for a target, instead of those in the file. */
+/** The caches that a build writes for a target, instead of the caches in the file. */
 export interface BakeCaches {
   readonly target: string;
   readonly cacheTo: readonly string[];
 }
 
-// An empty list of stages to rebuild could mean all of them.
+// A stage that doesn't exist. An empty list of stages to rebuild could mean all stages.
 const noStage = 'image-handover-none';
 
-// Overrides that this action sets itself. buildx would add to them (bake/bake.go, newOverrides).
+// Overrides that this action sets itself. buildx would combine the user's values with them (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
 const cachesRead = /^[^.=]+\.cache-from\+?=/;
 
 /**
  * Returns the arguments of `docker buildx bake` that build the targets, each into its own output.
- * @param written the folder of the outputs, which buildx may write to
- * @param caches the caches of all targets, including those that others are built on
+ * @param written the folder of the outputs, to which buildx is allowed to write
+ * @param caches the caches of all targets, including targets that others are built on
  */
 export function bakeArguments(
   source: BakeSource,
@@ -162,7 +162,7 @@ export function bakeCacheArguments(
   target: string,
   caches: readonly BakeCaches[],
 ): readonly string[] {
-  // Nothing is built again, even if the file requests it.
+  // Prevents a rebuild, even if the file requests one.
   const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
   const set = [`${target}.platform=${formatPlatform(platform)}`, `${target}.output=type=cacheonly`, ...again];
   return [...overridden(source, set, caches), ...allowed(source), '--', target];
@@ -183,13 +183,13 @@ function overridden(source: BakeSource, set: readonly string[], caches: readonly
   ];
 }
 
-// buildx needs a permission to access files outside of its folder. The workspace is always permitted.
+// buildx needs permission to access files outside its folder. Access to the workspace is always allowed.
 function allowed({ allow, workdir }: BakeSource): readonly string[] {
   const items = workdir === workspace ? allow : [...allow, `fs=${relative(workdir, workspace)}`];
   return items.flatMap((item) => ['--allow', item]);
 }
 
-// An empty one removes those of the file.
+// An empty value removes the caches in the file.
 function setCaches({ target, cacheTo }: BakeCaches): readonly string[] {
   return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
 }

@@ -19,9 +19,9 @@ export interface PassedSecret {
 export type BuildSecret = PassedSecret | { readonly id: string; readonly from: 'value'; readonly value: string };
 
 /**
- * Returns the secrets of all three inputs. An empty one is omitted with a warning, as in docker/build-push-action, because a pull request
- * from a fork has no secrets.
- * @throws HandoverError `invalid-input` for an item of another form. The message doesn't contain the item.
+ * Returns the secrets of all three inputs. An empty secret is omitted with a warning, as in docker/build-push-action, because a pull
+ * request from a fork has no secrets.
+ * @throws HandoverError `invalid-input` for a malformed item. The message doesn't show the item.
  */
 export function parseSecrets(build: BuildInputs, warnings: string[]): readonly BuildSecret[] {
   const read = (
@@ -42,8 +42,8 @@ export function parseSecrets(build: BuildInputs, warnings: string[]): readonly B
       const text = item.slice(at + 1);
       if (text.trim() !== '') return [secretOf(id, text)];
       warnings.push(
-        `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
-          'secret, and a pull request from a fork, pass an empty one.',
+        `The secret "${quoteForeign(id)}" in the input \`${input}\` is empty and was omitted. A secret is empty if the ` +
+          'repository lacks it, and in pull requests from forks.',
       );
       return [];
     });
@@ -62,13 +62,13 @@ function formatSecret({ id, from, place }: PassedSecret): string {
 
 /** An output of the build. */
 export type Exporter =
-  /** None: the build only writes a cache. */
+  /** No output: the build only writes a cache. */
   | { readonly kind: 'nothing' }
   | {
       readonly kind: 'oci-layout';
       readonly directory: string;
       readonly compression: LayerCompression;
-      /** Without a push. */
+      /** Set only if the build doesn't push. */
       readonly attested?: Attested;
     }
   /** The engine, under a temporary tag. The image's ID is written to a file. */
@@ -89,7 +89,7 @@ interface Attested {
 
 /**
  * Rejects lines that buildx would reject during the build, and build arguments that it would ignore. As in buildx, a build argument without
- * `=` gets its value from the environment, and a label without one is empty.
+ * `=` gets its value from the environment, and a label without `=` is empty.
  * @throws HandoverError `invalid-input`
  */
 export function requireBuildLines({ buildArgs, buildContexts, labels }: BuildInputs): void {
@@ -109,9 +109,10 @@ export function requireBuildLines({ buildArgs, buildContexts, labels }: BuildInp
 }
 
 /**
- * Returns the arguments of `docker buildx build`. A push and an OCI layout of one build have the same attestations, in an index with the
- * image.
- * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
+ * Returns the arguments of `docker buildx build`. If a build pushes and writes an OCI layout, both have the same attestations, in an index
+ * with the image.
+ * @param exporters the outputs of the build. Several outputs need BuildKit 0.13, and don't work with the docker driver on the classic
+ *   store.
  */
 export function buildArguments(
   build: BuildInputs,
@@ -155,11 +156,11 @@ export function buildArguments(
 function exporterArguments(exporter: Exporter, attestedAs: readonly string[] | undefined): readonly string[] {
   if (exporter.kind === 'nothing') return ['--output', 'type=cacheonly'];
   if (exporter.kind === 'engine') return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
-  // BuildKit's client writes one digest into the index of the layout, that of the last output. So both need the same attestations, which
+  // BuildKit's client writes only the last output's digest into the layout's index. So both outputs need the same attestations, which
   // contain the names.
   const attested = attestedAs === undefined ? [] : ['attestation-inline=true', ...namesOf(attestedAs)];
   if (exporter.kind === 'oci-layout') return ['--output', outputOf(exporter, attested)];
-  // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
+  // With the layout's layers and media types, the manifest has the same digest in both. No copy is kept in the engine's store.
   const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
   const output = [...image, ...namesOf(exporter.attested.references)].join(',');
   return ['--metadata-file', exporter.metadataFile, '--output', output];
@@ -167,7 +168,7 @@ function exporterArguments(exporter: Exporter, attestedAs: readonly string[] | u
 
 /**
  * Returns the value of `--output`, in CSV format.
- * @param more further fields
+ * @param more additional fields
  */
 export function outputOf(exporter: Extract<Exporter, { kind: 'oci-layout' }>, more: readonly string[] = []): string {
   return ['type=oci,tar=false', ...compressionOf(exporter), ...more, quoted(`dest=${exporter.directory}`)].join(',');
@@ -186,7 +187,7 @@ const placeholder = /\{\{\s*defaultContext\s*\}\}/g;
 
 /**
  * Replaces `{{defaultContext}}` in `context` and `build-contexts` with this run's commit, as docker/build-push-action does
- * (docker/actions-toolkit, gitContext). For a pull request, it is the merge ref.
+ * (docker/actions-toolkit, gitContext). For a pull request, the merge ref is used.
  * @param repositoryUrl web address of the repository; empty outside of a workflow
  * @throws HandoverError `invalid-input` outside of a workflow
  */
@@ -195,7 +196,7 @@ export function withDefaultContext(build: BuildInputs, { ref, sha }: EventFacts,
     text.replace(placeholder, () => {
       if (repositoryUrl === '') {
         throw invalidInput(
-          'The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).',
+          "The inputs contain {{defaultContext}}, but this step doesn't run for a repository (GITHUB_REPOSITORY is empty).",
           'Set `context` to a path or to the URL of a repository.',
         );
       }

@@ -3,17 +3,18 @@ import { quoteForeign } from '../../shared/base/text.ts';
 import { isObject } from '../../shared/base/json.ts';
 import { type EventFacts, type WorkflowEvent, workflowEvent } from '../../shared/image/workflow-event.ts';
 
-// A build cache never decides whether there is an image. But in BuildKit, a cache that can't be written fails the build. Even with
+// A build cache must never decide whether an image is built. But in BuildKit, a cache that can't be written fails the build. Even with
 // `ignore-error=true`, the build fails if BuildKit refuses the cache's settings (0.34: a malformed token, a folder that can't be created,
-// an azblob container that doesn't respond). So the image is built first. Separate builds write its caches, and their failures are reported
-// in one notice.
+// an azblob container that doesn't respond). So the image is built first. Separate builds then write its caches, and their failures are
+// reported in one notice.
 
-// The default of `cache-from`: the Actions cache, if there is one and the builder can read it. In `cache-to`, if a later run can.
+// The default of `cache-from`: the Actions cache, if there is one and the builder can read it. In `cache-to`, it is the Actions cache if a
+// later run can read it.
 const automatic = 'auto';
 
 /** The Actions cache service of this job. */
 export interface CacheService {
-  /** Whether BuildKit's `gha` cache has a service. */
+  /** Whether there is a service for BuildKit's `gha` cache. */
   readonly isThere: boolean;
   /** `ACTIONS_CACHE_MODE`: the job's permission, such as `read`, `write-only` or `none`; empty if the runner doesn't set it. */
   readonly mode: string;
@@ -21,18 +22,18 @@ export interface CacheService {
 
 /** What happens to the caches in `cache-to`. */
 export interface CacheWrites {
-  /** The build itself writes them, and fails with them. */
+  /** Caches that the build itself writes. The build fails if one can't be written. */
   readonly withImage: readonly string[];
-  /** Separate builds write them, as `cache-to` lines. */
+  /** `cache-to` lines of the caches that separate builds write. */
   readonly afterImage: readonly string[];
-  /** A sentence for each of the others. */
+  /** A sentence for each cache that can't be written. */
   readonly problems: readonly string[];
 }
 
 /**
  * Plans which build writes each cache. An inline cache is part of the image. With `ignore-error=false`, the build fails if the cache can't
- * be written. All other caches never fail the build.
- * @param exportsCaches false for BuildKit in an engine with the classic store, which only writes inline caches
+ * be written. No other cache can fail the build.
+ * @param exportsCaches false for BuildKit in an engine with the classic store, which writes only inline caches
  * @throws HandoverError `unsupported-host` or `builder-unsupported` for a cache with `ignore-error=false` that can't be written
  */
 export function planCacheWrites(caches: readonly string[], service: CacheService, exportsCaches: boolean): CacheWrites {
@@ -48,7 +49,7 @@ export function planCacheWrites(caches: readonly string[], service: CacheService
   };
 }
 
-const classicStore = `the docker driver on the classic image store writes none. ${setupBuildxHint}`;
+const classicStore = `the docker driver on the classic image store can't write it. ${setupBuildxHint}`;
 
 function requireWritable(cache: string, service: CacheService, exportsCaches: boolean): void {
   const missing = whyNoWrite(cache, { ...service, mode: '' });
@@ -75,7 +76,7 @@ export function notWritten(cache: string, why: string): string {
   return `${describeCache(cache)} was not written: ${quoteForeign(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
 
-/** Returns a cache for the log: its type and location, without fields that may be secret. */
+/** Describes a cache for the log by its type and location, without fields that may be secret. */
 function describeCache(cache: string): string {
   const fields = fieldsOf(cache);
   const [only, ...more] = fields;
@@ -94,22 +95,22 @@ function isInline(cache: string): boolean {
 
 /** Returns whether the build fails if this cache can't be written. */
 function isRequired(cache: string): boolean {
-  // The false values of Go's strconv.ParseBool. BuildKit ignores all others.
+  // The false values of Go's strconv.ParseBool. BuildKit ignores all other values.
   return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
 }
 
-/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+/** Returns whether a cache uses the Actions cache service, in the long or the short form of `cache-from`. */
 function isGhaCache(cache: string): boolean {
   const text = cache.trim();
   return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
 
-/** Returns whether the caches are the default. */
+/** Returns whether only the default caches are set. */
 export function isOnlyAutomatic(caches: readonly string[]): boolean {
   return caches.every((cache) => cache.trim() === automatic);
 }
 
-/** Returns the caches as buildx reads them. */
+/** Returns the caches in the form that buildx reads. */
 export function cachesRead(caches: readonly string[]): readonly string[] {
   return caches.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache));
 }
@@ -133,7 +134,7 @@ export function mayReadCache({ isThere, mode }: CacheService): boolean {
 
 function whyNoWrite(cache: string, { isThere, mode }: CacheService): string | undefined {
   if (valueOf(cache, 'type') !== 'gha' || valueOf(cache, 'token') !== undefined) return undefined;
-  if (!isThere) return 'there is no Actions cache service here, as its token or its address is missing';
+  if (!isThere) return 'there is no Actions cache service here, because its token or address is missing';
   if (mode === 'read' || mode === 'none') return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
   return undefined;
 }
@@ -154,8 +155,8 @@ interface Field {
 }
 
 /**
- * Returns the layers of a cache, if it is this job's own Actions cache: those of the image, or of all stages. Undefined leaves the cache to
- * BuildKit: it is of another type, or its line has a service, token or repository of its own.
+ * Returns which layers a cache in this job's own Actions cache service contains: those of the image, or of all stages. Returns undefined if
+ * the cache is left to BuildKit: it has another type, or its line sets a service, token or repository.
  */
 export function ownLayers(cache: string): 'image' | 'all' | undefined {
   const isOwn = fieldsOf(cache).every(({ key }) => ['type', 'mode', 'scope', 'timeout'].includes(key));
@@ -163,23 +164,23 @@ export function ownLayers(cache: string): 'image' | 'all' | undefined {
   return valueOf(cache, 'mode') === 'max' ? 'all' : 'image';
 }
 
-/** Returns the scopes of this job's own Actions cache that a build reads; undefined if it also reads other caches. */
+/** Returns the scopes of this job's own Actions cache that a build reads; undefined if the build also reads other caches. */
 export function ownScopes(cacheFrom: readonly string[]): readonly string[] | undefined {
   if (cacheFrom.some((cache) => ownLayers(cache) === undefined)) return undefined;
   return [...new Set(cacheFrom.map((cache) => valueOf(cache, 'scope') ?? 'buildkit'))];
 }
 
-/** Returns the `cache-to` line of a folder with the layers of all stages. */
+/** Returns the `cache-to` line that writes the layers of all stages to a folder. */
 export function folderCache(directory: string): string {
   return `type=local,mode=max,${quoted(`dest=${directory}`)}`;
 }
 
-/** Returns a field of a line of CSV. */
+/** Returns a text as a quoted CSV field. */
 export function quoted(text: string): string {
   return `"${text.replaceAll('"', '""')}"`;
 }
 
-// One line of CSV, as buildx reads it (util/buildflags/cache.go).
+// Parses one line of CSV as buildx does (util/buildflags/cache.go).
 function fieldsOf(cache: string): readonly Field[] {
   return (cache.trim().match(/(?:"(?:[^"]|"")*"|[^,"])+/g) ?? []).map((text) => {
     const plain = /^"(.*)"$/s.exec(text)?.[1]?.replaceAll('""', '"') ?? text;
@@ -193,18 +194,19 @@ function valueOf(cache: string, key: string): string | undefined {
   return fieldsOf(cache).find((field) => field.key === key)?.value;
 }
 
-// A cache belongs to the ref of its run. A run reads the caches of its own ref, of the default branch, and of a pull request's base branch.
-// Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0030.
+// A cache belongs to the ref of its run. A run can read the caches of its own ref, of the default branch, and of a pull request's base
+// branch. Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0030.
 
 const written = 'type=gha,mode=max';
 
-// Events of a branch that may write its cache. Others, such as issue_comment, get a read-only token, or build another commit.
+// Events whose runs may write the cache of their branch. Runs for other events, such as issue_comment, get a read-only token or build
+// another commit.
 const writers: readonly string[] = [
   ...['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'],
   ...['create', 'delete', 'registry_package', 'page_build'],
 ];
 
-/** The job, as far as it decides about `cache-to: auto`. */
+/** The facts about the job that decide what `cache-to: auto` means. */
 export interface CacheFacts {
   readonly event: EventFacts;
   readonly service: CacheService;
@@ -212,7 +214,7 @@ export interface CacheFacts {
 }
 
 /**
- * Replaces `auto` in `cache-to` by the Actions cache, if a later run can read it. All other caches are kept.
+ * Replaces `auto` in `cache-to` with the Actions cache, if a later run can read it. All other caches are kept.
  * @param remarks receives a sentence for the log about that choice
  */
 export function resolveCacheTo(caches: readonly string[], facts: CacheFacts, remarks: string[]): readonly string[] {
@@ -248,7 +250,7 @@ function readersOfRef({ name, ref, payload }: EventFacts, event: WorkflowEvent):
   }
   if (!ref.startsWith('refs/heads/')) return { why: 'this run has no branch or pull request' };
   const isDefault = event.kind === 'branch' && event.isDefault;
-  // It runs on the default branch, but for the commit of the run that triggered it.
+  // A `workflow_run` job runs on the default branch, but for the commit of the run that triggered it.
   if (name === 'workflow_run' ? isDefault : writers.includes(name)) {
     return { readers: isDefault ? 'all later runs' : 'the next runs of this branch and of pull requests into it' };
   }

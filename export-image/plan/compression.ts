@@ -4,9 +4,9 @@ import type { LayerCompression, LayerFormat } from '../../shared/image/manifest.
 
 /** The compression of layers that are not compressed yet. */
 export interface NewLayers {
-  /** By BuildKit, which uses the same blobs for later pushes and caches. */
+  /** For layers from BuildKit, which also uses the compressed blobs for later pushes and caches. */
   readonly built: LayerCompression;
-  /** By this action, from an engine's `save`. */
+  /** For layers from an engine's `save`, which this action compresses. */
   readonly saved: LayerCompression;
 }
 
@@ -34,7 +34,7 @@ export function chooseCompression(compression: string, level: string | undefined
   if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
     throw invalidInput(
       `The input \`compression\` is "${quoteForeign(compression)}"; expected auto, gzip, zstd or uncompressed.`,
-      'Remove it to use the fastest one in most cases.',
+      'Remove it to use the default, which is the fastest in most cases.',
     );
   }
   const chosen: LayerCompression = { format, level: level === undefined ? undefined : chooseLevel(format, level) };

@@ -55,47 +55,47 @@ interface GivenSource {
 
 export type ExportSource = BuildSource | BakeSource | EngineSource | GivenSource;
 
-/** The decisions for all sources. */
+/** Decisions that apply to every source. */
 interface AnyPlan {
-  /** The image's reference in later jobs; undefined is the one that it has in its bake file, tarball or layout. */
+  /** The image's reference in later jobs; if undefined, the one in its bake file, tarball or layout. */
   readonly reference: TaggedReference | undefined;
   /** Additional references of the image, in the order of the input, without `reference`. */
   readonly tags: readonly TaggedReference[];
-  /** The event's immutable tag, if it has a commit. */
+  /** The event's immutable tag, if the event has a commit. */
   readonly immutableTag: string | undefined;
   readonly platform: Platform;
   readonly tarballPath: string;
   readonly artifactName: string;
-  /** What happens if another job has the artifact's name: `keep` keeps the image on this runner only. */
+  /** What happens if another job has already used the artifact's name: `keep` keeps the image on this runner only. */
   readonly whenTaken: 'fail' | 'keep';
-  /** 0 is the repository's default. */
+  /** 0 means the repository's default. */
   readonly retentionDays: number;
   readonly engine: EngineName;
   readonly jobKey: string;
-  /** Undefined pushes nothing. */
+  /** Undefined if nothing is pushed. */
   readonly push: PushPlan | undefined;
-  /** Decisions that the log shows. */
+  /** Decisions, for the log. */
   readonly remarks: readonly string[];
   /** Changes to the inputs, for the log. */
   readonly notices: readonly string[];
-  /** Omissions that the user may notice. */
+  /** Omissions that may affect the result. */
   readonly warnings: readonly string[];
 }
 
-/** The decisions for sources that are written to an OCI layout. */
+/** Decisions for sources that are written to an OCI layout. */
 interface AnyLayoutPlan extends AnyPlan {
   readonly requireCache: boolean;
   readonly compression: NewLayers;
 }
 
-/** An image to build, or in the engine. */
+/** An image to build, or an image in the engine. */
 export interface ImagePlan extends AnyLayoutPlan {
   readonly kind: 'image';
   readonly source: BuildSource | EngineSource;
   readonly reference: TaggedReference;
-  /** Images in this engine for the same tarball. */
+  /** Additional images in this engine for the same tarball. */
   readonly further: readonly TaggedReference[];
-  /** Of the build. */
+  /** Attestations of a built image. */
   readonly attestations: Attestations;
 }
 
@@ -120,10 +120,10 @@ export type ExportPlan = LayoutPlan | TarballPlan;
 
 export interface ExportFacts extends AttestationFacts {
   readonly hasCacheService: boolean;
-  /** `ACTIONS_CACHE_MODE`. */
+  /** The value of `ACTIONS_CACHE_MODE`. */
   readonly cacheMode?: string;
   readonly maxRetentionDays: number | undefined;
-  /** The variables that docker/metadata-action has set: `DOCKER_METADATA_OUTPUT_*`, by name. */
+  /** The variables that docker/metadata-action set: `DOCKER_METADATA_OUTPUT_*`, by name. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly runner: Runner;
   /** Web address of the repository; empty outside of a workflow. */
@@ -172,15 +172,15 @@ export function planExport(inputs: ExportInputs, facts: ExportFacts): ExportPlan
   const compression = chooseCompression(inputs.compression, inputs.compressionLevel);
   const layout = { ...plan, requireCache: inputs.requireCache, compression } as const;
   if (what.kind === 'bake') return { ...layout, ...what };
-  // Only a push has them by default: the artifact is then what it was before.
+  // By default, only a pushed image has attestations. Without a push, the artifact contains none.
   const isAttested = source.kind === 'build' && (push !== undefined || attestations.areWanted);
   return { ...layout, ...what, further, attestations: isAttested ? attestations : noAttestations };
 }
 
-/** Returns whether the image's own build pushes it: it is one image, and nothing has to be checked first. */
+/** Returns whether the build itself pushes the image: there is one platform, and nothing must be checked first. */
 export function isPushedByItsBuild(plan: LayoutPlan): boolean {
   const { source, push, requireCache } = plan;
-  // An SBOM takes a scan of the image, whose failure would fail the build.
+  // An SBOM requires a scan of the image, and a failed scan would fail the build.
   const isScanned = plan.kind === 'image' && plan.attestations.sbom !== 'false';
   return source.kind === 'build' && push?.listedPlatforms.length === 0 && !isScanned && !requireCache;
 }
@@ -195,13 +195,13 @@ export function withoutCacheFrom(plan: LayoutPlan): LayoutPlan {
 
 /** The image of `source-image`. */
 interface EngineImage {
-  /** Its name for the engine. */
+  /** The name by which the engine finds it. */
   readonly image: string;
   /** Undefined for an image ID. */
   readonly reference: Reference | undefined;
 }
 
-// The name has a tag, because the engine could read it as the beginning of an ID otherwise.
+// The name always gets a tag or digest. Otherwise, the engine could read it as the beginning of an ID.
 function parseEngineImage(text: string): EngineImage {
   const [first = ''] = lines(text);
   if (isImageId(first)) return { image: parseDigest(first) ?? first, reference: undefined };
@@ -210,7 +210,7 @@ function parseEngineImage(text: string): EngineImage {
   return { image: formatReference((tag ?? digest) ? reference : { ...reference, tag: 'latest' }), reference };
 }
 
-/** Receives what the plan tells the user, by its level in the log. */
+/** Receives the plan's messages to the user, by log level. */
 type Messages = Readonly<Record<'remarks' | 'notices' | 'warnings', string[]>>;
 
 function chooseSource(
@@ -273,8 +273,8 @@ function chooseCaches(
 }
 
 /**
- * Returns the source with the label that records its branch. A label that the user sets is kept.
- * @throws HandoverError `invalid-input` for a source that can't get a label, or for a malformed name
+ * Returns the source with a label that records the branch. If the user has set that label, it is kept.
+ * @throws HandoverError `invalid-input` for a source that can't get a label, or for a malformed label name
  */
 function withBranchLabel(
   source: ExportSource,
@@ -312,7 +312,7 @@ function identify(source: ExportSource, { image, sourceImage }: ExportInputs, ta
   return { kind: 'tarball', source, reference } as const;
 }
 
-/** Returns the reference if `image` is not set. */
+/** Returns the image's reference if `image` is not set. */
 function ownReference(
   source: BuildSource | EngineSource,
   sourceImage: string | undefined,
@@ -332,7 +332,7 @@ function noName(givenBy: string): HandoverError {
   );
 }
 
-/** @param taken references of the image itself */
+/** @param taken the image's own references */
 function chooseFurther(
   given: readonly string[],
   source: ExportSource,
@@ -353,7 +353,7 @@ function chooseFurther(
   );
 }
 
-/** Returns the platform. `native` is the runner's. `platforms` replaces `platform` if it is set. */
+/** Returns the platform. `native` means the runner's platform. `platforms` replaces `platform` if it is set. */
 function choosePlatform({ platform, platforms }: ExportInputs, runner: Runner): Platform {
   const [text = platform, ...more] = platforms;
   if (more.length > 0) {
@@ -371,7 +371,7 @@ function chooseEngine(text: string, source: ExportSource): EngineName {
   if (engine === 'docker' || source.kind !== 'build') return engine;
   throw new HandoverError(
     'builder-unsupported',
-    `\`engine: ${engine}\` has no build, because buildx needs Docker.`,
+    `\`engine: ${engine}\` can't build an image, because buildx needs Docker.`,
     `Build with ${engine} or buildah in an earlier step, and set \`source-image\` to that image.`,
   );
 }
@@ -383,7 +383,7 @@ function chooseRetention(days: number, facts: ExportFacts, notices: string[]): n
   return maxRetentionDays;
 }
 
-/** Returns a description of the source for the log. */
+/** Describes the source for the log. */
 export function describeSource(source: ExportSource): string {
   if (source.kind === 'build') return `a build of ${source.build.context}`;
   if (source.kind === 'bake') return `the targets ${source.targets.join(', ')} of a bake file`;

@@ -15,10 +15,10 @@ export interface PushPlan {
 }
 
 /**
- * @param tags the references to push. The outputs contain the first.
+ * @param tags the references to push. The outputs show the first one.
  * @param source the kind of the image's source
- * @param platform of the handed-over image
- * @param attestations of a build
+ * @param platform the platform of the handed-over image
+ * @param attestations the attestations of a build
  * @throws HandoverError `invalid-input`
  */
 export function planPush(
@@ -40,7 +40,7 @@ export function planPush(
   if (source === 'tarball' || source === 'layout') {
     throw invalidInput(
       `A \`source-${source}\` can be handed over, but not pushed.`,
-      'Remove `push: true`. Push it in the step that makes it, or in a later job with org/image-handover/publish-image@v1.',
+      'Remove `push: true`. Push it in the step that builds it, or in a later job with org/image-handover/publish-image@v1.',
     );
   }
   const listedPlatforms = platforms.every((one) => samePlatform(one, platform)) ? [] : platforms;
@@ -52,7 +52,7 @@ export function planPush(
   }
   if (source === 'engine' && attestations.areWanted) {
     throw invalidInput(
-      '`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed as it is.',
+      '`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed unchanged.',
       'Remove them, or let this action build the image.',
     );
   }
@@ -64,11 +64,11 @@ export function planPush(
   );
 }
 
-/** Attestations of a built image, as values of `--provenance` and `--sbom`. `false` is none. */
+/** Attestations of a built image, as values of `--provenance` and `--sbom`. `false` means none. */
 export interface Attestations {
   readonly provenance: string;
   readonly sbom: string;
-  /** Whether the inputs ask for one. If not, a builder without attestations pushes the image without them. */
+  /** Whether the inputs request attestations. If not, a builder that doesn't support them pushes the image without any. */
   readonly areWanted: boolean;
 }
 
@@ -77,11 +77,11 @@ export interface AttestationFacts {
   /** Web address of the workflow run, or empty. */
   readonly runUrl: string;
   readonly producer: { readonly runAttempt: number };
-  /** `BUILDX_NO_DEFAULT_ATTESTATIONS`. */
+  /** The value of `BUILDX_NO_DEFAULT_ATTESTATIONS`. */
   readonly noDefaultAttestations: boolean;
 }
 
-/** For a plain image. */
+/** No attestations, for a plain image. */
 export const noAttestations: Attestations = { provenance: 'false', sbom: 'false', areWanted: false };
 
 /** Returns the same attestations as docker/build-push-action with the same inputs (its context.ts, getAttestArgs). */

@@ -12,33 +12,33 @@ import { completeLayers } from '../../shared/layout/arriving-layers.ts';
 import { blobPath } from '../../shared/layout/read-layout.ts';
 import { messageOf } from '../../shared/base/errors.ts';
 
-/** A cache that is written after the image. */
+/** A cache that is written after the image is built. */
 export interface LaterCache {
-  /** Its `cache-to` line. */
+  /** The cache's `cache-to` line. */
   readonly line: string;
-  /** Returns the command that writes a cache of the build, all of whose steps are cached. */
+  /** Returns the command that writes a cache of the build. All of the build's steps are already cached. */
   readonly commandOf: (line: string) => BuildCommand;
-  /** The build's steps and caches, if it may have made layers that aren't in the image. */
+  /** The build's steps and caches, if it may have created layers that aren't in the image. */
   readonly stages?: BuiltStages;
 }
 
-/** What decides whether other stages have new layers. */
+/** The facts that decide whether other stages have new layers. */
 interface BuiltStages {
   readonly steps: readonly BuildStep[];
   /** The `cache-from` lines. */
   readonly cacheFrom: readonly string[];
 }
 
-/** Writes caches after the image is built. No failure is thrown. */
+/** Writes caches after the image is built. Failures are reported, not thrown. */
 export interface CacheWriting {
-  /** Starts writing, unless it has started before. */
+  /** Starts writing, unless it has already started. */
   begin(): void;
-  /** Waits for the end. Returns a sentence for each cache that was not read or not written. */
+  /** Waits until writing has ended. Returns a sentence for each cache that was not read or not written. */
   problems(): Promise<readonly string[]>;
 }
 
 /**
- * Writes caches one after another, because they share the builder and most of their blobs. The end of the export stops it.
+ * Writes caches one after another, because they share the builder and most of their blobs. Writing stops when the export ends.
  * @param problems a sentence for each cache that was not read, or can't be written
  */
 export function cacheWriting(
@@ -82,8 +82,8 @@ async function writeAll(
 }
 
 /**
- * Writes a cache. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds them there, and writes
- * what is missing and its index. If storing fails, BuildKit writes everything, as without it.
+ * Writes a cache. For this job's own Actions cache, the layers are stored first, many blocks at a time. BuildKit finds them there, and
+ * writes only the missing layers and its index. If storing fails, BuildKit writes everything.
  * @returns why it failed; undefined if the cache was written
  */
 async function writeCache(tools: LayoutTools, cache: LaterCache, signal: AbortSignal): Promise<string | undefined> {
@@ -100,10 +100,10 @@ async function writeCache(tools: LayoutTools, cache: LaterCache, signal: AbortSi
   if (failure !== undefined) log.info(`BuildKit writes the other layers of the build cache: ${failure.why}`);
   const why = await buildx.writeCache(cache.commandOf(cache.line), signal);
   if (why !== undefined || failure?.isUnfinished !== true) return why;
-  return `an upload broke off, so a layer is missing: ${failure.why}`;
+  return `an upload was interrupted, so a layer is missing: ${failure.why}`;
 }
 
-/** The layers of stages that aren't in the image, as a folder that BuildKit writes. */
+/** A folder to which BuildKit writes the layers of stages that aren't in the image. */
 interface OtherStages extends AsyncDisposable {
   /** Undefined if BuildKit would have to download layers for it. */
   readonly written: Promise<WrittenStages | undefined>;
@@ -111,19 +111,19 @@ interface OtherStages extends AsyncDisposable {
 
 interface WrittenStages {
   readonly folder: string;
-  /** Layers in the cache, which the folder has as empty files only. */
+  /** Layers that are already in the cache. In the folder, they are only empty files. */
   readonly known: readonly Digest[];
 }
 
-/** Returns whether a build ran steps of several stages. Most layers of a single stage are in the image. */
+/** Returns whether a build ran steps of several stages. After a build with a single stage, most layers are in the image. */
 function ranStages(stages: BuiltStages | undefined): boolean {
   const ran = (stages?.steps ?? []).filter(({ cached }) => !cached);
   return new Set(ran.map(({ name }) => /^\[(?:([^\]]+) )?\d+\/\d+\]/.exec(name)?.[1])).size > 1;
 }
 
 /**
- * Returns the layers that the builder may lack, because it has only found their steps in a cache; undefined if they are unknown. Of an
- * executed step, the builder has all layers.
+ * Returns the layers that the builder may lack because it only found their steps in a cache; undefined if they are unknown. The builder has
+ * all layers of an executed step.
  */
 async function knownLayers(
   actionsCache: ActionsCache,
@@ -147,7 +147,7 @@ async function* layersOf(layout: string, more: OtherStages | undefined): AsyncGe
   if (others !== undefined) yield* completeLayers(others.folder, new Set([...seen, ...others.known]));
 }
 
-// Layers of other stages are often larger than the image. The image is more important than the cache.
+// Required free space, in bytes. Layers of other stages are often larger than the image, and the image is more important than the cache.
 const roomBytes = 4 * 1024 ** 3;
 
 function otherStages(
@@ -166,7 +166,7 @@ function otherStages(
     await requireDiskSpace(tempDir, roomBytes, 'The build cache', 'Free space in RUNNER_TEMP.');
     const blobsOf = (each: string): string => join(each, 'blobs', 'sha256');
     const [from, to] = [blobsOf(layout), blobsOf(directory)];
-    // BuildKit writes only the blobs whose files the folder lacks (containerd, plugins/content/local/store.go: writer).
+    // BuildKit writes only blobs that are missing from the folder (containerd, plugins/content/local/store.go: writer).
     await mkdir(to, { recursive: true });
     for (const name of await readdir(from)) await link(join(from, name), join(to, name));
     for (const digest of known) await (await open(blobPath(directory, digest), 'a')).close();
@@ -175,7 +175,7 @@ function otherStages(
     return { folder: directory, known };
   };
   const written = write();
-  written.catch(() => undefined); // thrown where it is read
+  written.catch(() => undefined); // rethrown to the code that awaits it
   return {
     written,
     [Symbol.asyncDispose]: async () => {

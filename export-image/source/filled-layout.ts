@@ -13,8 +13,8 @@ import { buildIntoLayout } from './from-build.ts';
 import { type FilledLayout, saveIntoLayout } from './from-engine.ts';
 
 /**
- * Builds or saves the image, and saves the further images to the same layout, which keeps each layer once.
- * @throws HandoverError with any code of an export
+ * Builds or saves the image, and saves the additional images to the same layout, which stores each layer once.
+ * @throws HandoverError with any error code of export-image
  */
 export async function fillLayout(plan: LayoutPlan, tools: LayoutTools): Promise<FilledLayout> {
   if (plan.kind === 'bake') {
@@ -66,8 +66,8 @@ function takeSteps(
     'cache-missed',
     `The export, ${what}, had to run ${String(executed.length)} of ` +
       `${String(steps.length)} build steps: ${quoteForeign(executed.map((step) => step.name).join('; '), 3000)}`,
-    'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
-      'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
-      'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.',
+    'Give the main build and the export the same `context`: without one, docker/build-push-action builds the Git ' +
+      'repository, so write `context: .` in both. Also give them the same build-args, target and platform. The main build ' +
+      'must have written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.',
   );
 }

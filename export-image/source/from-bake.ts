@@ -24,7 +24,7 @@ import { formatReference, parseTaggedReference, type TaggedReference } from '../
 import { readOciLayout } from '../../shared/layout/read-layout.ts';
 
 // One command builds all targets of a bake file, so their shared steps are built once. Each target writes its own OCI layout, because
-// buildx locks a layout's index. All layouts have one folder of blobs, so that a layer of six images is handed over once.
+// buildx locks a layout's index. All layouts share one folder of blobs, so a layer that is in six images is handed over once.
 
 /** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
 export async function bakeIntoLayout(tools: LayoutTools, plan: BakePlan): Promise<FilledLayout> {
@@ -34,7 +34,7 @@ export async function bakeIntoLayout(tools: LayoutTools, plan: BakePlan): Promis
   const direct = await exportsLayouts(tools, source.builder);
   const found = await findTargets(tools, source);
   const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
-  // Only one of several targets with the same definition is built.
+  // If several targets have the same definition, only one is built.
   const isBuilt = ({ name, isLinked }: BakeTarget): boolean =>
     isLinked === true || targets.some((target) => target.name === name);
   const writes = found
@@ -89,7 +89,7 @@ async function findTargets({ buildx, layout }: LayoutTools, source: BakeSource):
   if (place?.isDirectory() !== true) {
     throw invalidInput(
       `There is no folder ${quoteForeign(workdir)} to run docker buildx bake in.`,
-      'Correct `workdir` or `bake-files`; check the repository out before this step.',
+      'Correct `workdir` or `bake-files`; check out the repository before this step.',
     );
   }
   const found = await buildx.targets({ name: 'bake', args: bakePrintArguments(source), workdir }, names);
@@ -126,8 +126,8 @@ async function defaultFiles(workdir: string): Promise<readonly string[]> {
 }
 
 /**
- * Returns the images to build: targets with the same name and definition, such as a web and a worker, are one.
- * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
+ * Returns the images to build. Targets with the same name and definition, such as a web and a worker service, are one image.
+ * @throws HandoverError `invalid-input` for a target without a name, and for targets that share a name but are built differently
  * @internal
  */
 export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarget[] {
@@ -146,7 +146,7 @@ export function namedTargets(targets: readonly BakeTarget[]): readonly NamedTarg
     if (stranger !== undefined) {
       throw invalidInput(
         `${sharedName(stranger.references, image.references) ?? ''} is the name of the targets ${stranger.name} and ${name}, which are built differently.`,
-        'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.',
+        'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both the same way.',
       );
     }
     const merged = { ...first, references: unique([first, ...further, image].flatMap(({ references }) => references)) };
@@ -202,7 +202,7 @@ function laterCaches({ source, platform }: BakePlan, writes: readonly TargetCach
       const args = bakeCacheArguments(source, platform, target, caches);
       return { name: 'bake', args, workdir: source.workdir };
     };
-    // bake would need a permission for the folder with the other stages' layers.
+    // `stages` is not set: bake would need permission to write the other stages' layers to a folder.
     return afterImage.map((line) => ({ line, commandOf }));
   });
 }

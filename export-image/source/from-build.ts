@@ -22,16 +22,16 @@ import { formatReference, type PinnedReference } from '../../shared/image/refere
 import type { ReplacedLayers } from '../../shared/layout/read-layout.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
-/** A build, whose image can be read from the OCI layout. */
+/** A finished build. Its image can be read from the OCI layout. */
 interface Built extends Omit<FilledLayout, 'images' | 'attestations'> {
   /** Layers that were compressed during a save. */
   readonly replaced?: ReplacedLayers;
 }
 
 /**
- * Builds the image into an OCI layout: directly from BuildKit if the builder can (four times as fast as its tarball exporter), otherwise
- * through the engine's store and `docker save`. If possible, the same build pushes.
- * @throws HandoverError `invalid-input` for a missing file of a secret, `builder-unsupported`, `build-failed`, `docker-unavailable`
+ * Builds the image into an OCI layout. If the builder can, BuildKit writes it directly (four times as fast as its tarball exporter).
+ * Otherwise, it comes from the engine's store through `docker save`. If possible, the same build also pushes.
+ * @throws HandoverError `invalid-input` for a missing secret file, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Promise<Built> {
   const { buildx, engine, kept, log, tempDir } = tools;
@@ -53,7 +53,7 @@ export async function buildIntoLayout(tools: LayoutTools, plan: BuildPlan): Prom
   const caches = cacheWriting(tools, [], [...problems, ...missed(unreadCaches, build, log)]);
   const tag = kept.use(held.move());
   if (push !== undefined) return { steps, caches, replaced, push: () => pushFromEngine(tools, id, push) };
-  // Removed during the upload of the last layer.
+  // The temporary tag is removed while the last layer is uploaded.
   const removed = tag.disposeAsync();
   removed.catch(() => undefined); // rethrown on dispose
   kept.defer(() => removed);
@@ -71,13 +71,13 @@ function pathsOf({ context, file, buildContexts, ssh }: BuildInputs): readonly G
   ];
 }
 
-// buildx reads the index of a layout.
+// buildx opens the index of a layout.
 function layoutIndex(context: string): string {
   const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
   return layout === undefined ? context : join(layout, 'index.json');
 }
 
-// `docker save` writes one plain image, and `docker push` sends one.
+// `docker save` and `docker push` handle one platform, without attestations.
 function requirePlainImage({ push, attestations }: BuildPlan): void {
   const listed = push?.listedPlatforms ?? [];
   if (!attestations.areWanted && listed.length === 0) return;
@@ -91,7 +91,7 @@ function requirePlainImage({ push, attestations }: BuildPlan): void {
   );
 }
 
-// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none but inline ones.
+// BuildKit in an engine with the classic store reads only registry and inline caches, and writes only inline ones.
 function withoutRemoteCaches(
   build: BuildInputs,
   { log, cacheService }: LayoutTools,
@@ -101,7 +101,7 @@ function withoutRemoteCaches(
   if (caches.length < build.cacheFrom.length) {
     const tell = asked ? log.notice : log.info;
     tell(
-      `The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${setupBuildxHint}`,
+      `The docker driver on the classic image store can't read cache-from type=gha, so it is ignored. ${setupBuildxHint}`,
     );
   }
   return { build: { ...build, cacheFrom: caches, cacheTo: withImage }, problems };
@@ -132,15 +132,15 @@ async function requireSecretFile({ id, place }: PassedSecret): Promise<void> {
   const file = await openFile(place).catch((error: unknown) => {
     throw invalidInput(
       `The file of the secret "${quoteForeign(id)}" is "${quoteForeign(place)}", which can't be read: ${messageOf(error)}.`,
-      'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.',
+      'Correct its path in `secret-files`; it is relative to the workspace. An earlier step must write the file.',
     );
   });
   await file.close();
 }
 
 /**
- * Builds into the OCI layout, and pushes with the same build where that is planned. If only the push fails, the build is repeated from its
- * cache for the layout alone.
+ * Builds into the OCI layout, and also pushes from the same build if that is planned. If only the push fails, the build is repeated from
+ * its cache, for the layout only.
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(tools: LayoutTools, plan: BuildPlan, secrets: readonly PassedSecret[]): Promise<Built> {
@@ -177,7 +177,7 @@ async function buildAndPush(tools: LayoutTools, plan: BuildPlan, secrets: readon
     [...missed(unreadCaches, build, log), ...writes.problems],
   );
   if (push === undefined) return { steps, caches };
-  // The first build has written the cache, except for the other platforms.
+  // The first build has written the caches, except those of the other platforms.
   const again = { ...outOfCache(build), cacheTo: listed.length > 0 ? build.cacheTo : [] };
   const pushLater = (): Promise<PinnedReference> =>
     registry.attempt(async () => {
@@ -188,14 +188,14 @@ async function buildAndPush(tools: LayoutTools, plan: BuildPlan, secrets: readon
   if (pushes && pushFailure === undefined)
     return { steps, caches, push: (await readPushed(metadataFile, push)) ?? pushLater };
   if (pushFailure !== undefined) {
-    log.info('The image is built, but not pushed: it is handed over first.');
+    log.info('The image was built, but not pushed. It is handed over first.');
     await rm(directory, { recursive: true, force: true });
     await run(outOfCache(build), [platform], [layout]);
   }
   return { steps, caches, push: pushLater };
 }
 
-// A rebuild, or a newer base image, would give another image.
+// Building without a cache, or on a newer base image, would produce a different image.
 function outOfCache(build: BuildInputs): BuildInputs {
   return { ...build, noCache: false, pull: false };
 }

@@ -14,8 +14,8 @@ import { readOciLayout } from '../../shared/layout/read-layout.ts';
 import { writeOciLayout } from '../../shared/layout/write-layout.ts';
 
 /**
- * Returns the local references that the user may have meant: another tag of the same repository, or a different case. All are as docker
- * prints them.
+ * Returns the local references that the user may have meant: another tag of the same repository, or different capitalization. They are in
+ * the form that docker prints.
  * @internal
  */
 export function nearMisses(wanted: string, local: readonly string[]): readonly string[] {
@@ -34,8 +34,8 @@ export interface FilledLayout extends TarballContents {
 export type GivenPath = readonly [input: string, path: string];
 
 /**
- * Refuses pipes and devices among the paths that buildx opens: it would wait for a pipe's writer, and read a device endlessly. buildx
- * reports all other problems itself, and some of these texts are not paths, such as a Git repository.
+ * Rejects pipes and devices among the paths that buildx opens: it would wait for a pipe's writer, and read a device endlessly. buildx
+ * itself reports all other problems. Some of the values are not paths, such as a Git repository.
  * @throws HandoverError `invalid-input`
  */
 export async function requireNoPipes(given: readonly GivenPath[]): Promise<void> {
@@ -44,18 +44,19 @@ export async function requireNoPipes(given: readonly GivenPath[]): Promise<void>
     // An SSH agent is a socket.
     if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket()) continue;
     throw invalidInput(
-      `The input \`${input}\` leads to ${quoteForeign(path)}, which is ${kindOf(found)}, not a file.`,
+      `The input \`${input}\` points to ${quoteForeign(path)}, which is ${kindOf(found)}, not a file.`,
       'Write its content to a file first, and use the path of that file.',
     );
   }
 }
 
-/** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
+/** Returns whether the builder can export OCI layouts. If not, it loads images into the engine. */
 export async function exportsLayouts(
   { buildx, engine, log }: LayoutTools,
   builderName: string | undefined,
 ): Promise<boolean> {
-  // At the same time as the builder: each query takes a tenth of a second. A builder outside of the engine needs no answer.
+  // The engine and the builder are queried at the same time, because each query takes a tenth of a second. If the builder is outside the
+  // engine, the engine's response is not needed.
   const info = engine.info();
   info.catch(() => undefined);
   const { name, driver } = await buildx.builder(builderName);
@@ -67,7 +68,7 @@ export async function exportsLayouts(
 /**
  * Saves an image of this engine into the OCI layout.
  * @param name a reference with a tag or digest, or an image ID
- * @returns the image, and its name or whole ID
+ * @returns the image, and its name or full ID
  * @throws HandoverError `image-not-found`, with the local references and similar ones
  */
 export async function saveIntoLayout(
@@ -100,7 +101,7 @@ async function notFound(engine: Engine, name: string): Promise<HandoverError> {
 
 function missingHint(name: string, near: readonly string[]): string {
   if (isImageId(name)) {
-    return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+    return 'Use the reference instead: an image has a different ID in each engine and image store. A build without `load: true` leaves no image here.';
   }
   return near.length > 0
     ? 'Correct the tag in `source-image`, or build with that tag.'

@@ -24,7 +24,8 @@ const chunkBytes = 256 * 1024;
 
 /**
  * Checks a complete tarball: each layer, and whether an engine can load it. A Docker archive (`docker save` or another tool) is handed over
- * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
+ * unchanged. From an OCI archive, the image for the plan's platform becomes a new tarball, because the classic store can't load the
+ * archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 export async function openSourceTarball(plan: TarballPlan): Promise<OpenedTarball> {
@@ -40,8 +41,8 @@ export async function openSourceTarball(plan: TarballPlan): Promise<OpenedTarbal
     const there = formatPlatform(chosen.config.platform);
     throw new HandoverError(
       'platform-mismatch',
-      `${path} holds an image for ${there}; \`platform\` is ${formatPlatform(plan.platform)}.`,
-      `Set \`platform: ${there}\`, or give the tarball of the other platform.`,
+      `${path} contains an image for ${there}; \`platform\` is ${formatPlatform(plan.platform)}.`,
+      `Set \`platform: ${there}\`, or use the tarball for the other platform.`,
     );
   }
   const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];
@@ -67,7 +68,7 @@ function recordOf(
     tarballCompression: compression,
   };
   const blobs = layers.map(({ digest, size }) => ({ digest, size, mediaType: '' }));
-  // Nothing has a place in a compressed tarball.
+  // A compressed tarball has no offsets to record.
   if (compression !== 'none') return { ...facts, layers: blobs };
   const [manifest] = image.manifests;
   return {
@@ -78,7 +79,7 @@ function recordOf(
   };
 }
 
-// They are read a second time.
+// Reads the layers from the file a second time.
 async function* layersOf(
   path: string,
   compression: TarballCompression,
@@ -95,7 +96,7 @@ async function* layersOf(
     throw invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
 
-/** Returns the wanted reference, or else the references that the image has in its file or folder. */
+/** Returns the wanted reference if there is one, otherwise the image's references in its file or folder. */
 function chooseReferences(
   path: string,
   wanted: TaggedReference | undefined,
@@ -137,8 +138,8 @@ function invalid(message: string, cause?: unknown): HandoverError {
 }
 
 /**
- * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine loads. Each
- * blob is verified while it is read.
+ * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine can load.
+ * Each blob is verified while it is read.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 export async function openSourceLayout(plan: TarballPlan): Promise<OpenedTarball> {

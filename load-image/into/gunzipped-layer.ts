@@ -5,10 +5,10 @@ import type { Digest } from '../../shared/image/digest.ts';
 import type { LocatedLayer } from '../../shared/handed-over/identity.ts';
 import { decompress } from '../../shared/tar/compression.ts';
 
-// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
-// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
+// A classic store spends much of its time unpacking gzip in one thread. So this step unpacks large gzip layers on another core. The digest
+// of such a layer is then its diff ID. The image's config doesn't change, so the image's ID doesn't either.
 
-/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
+/** Bytes at the end of a gzip file that hold the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
 const gzipTrailerBytes = 4;
 
 /** An uncompressed layer. Its digest is the layer's diff ID. */
@@ -17,7 +17,7 @@ export type PlainLayer = Pick<LocatedLayer, 'digest' | 'size'>;
 /**
  * Unpacks a gzip layer.
  * @returns `size` bytes in total
- * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
+ * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that unpacked length; and any error of `chunks`
  */
 export async function* plainLayerChunks(chunks: LentChunks, size: number): AsyncGenerator<Buffer> {
   let length = 0;
@@ -32,7 +32,7 @@ export async function* plainLayerChunks(chunks: LentChunks, size: number): Async
   } catch (error) {
     throw source.failed ? error : unfit(messageOf(error), error);
   }
-  if (length !== size) throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
+  if (length !== size) throw unfit(`its unpacked length is not the ${String(size)} bytes recorded at its end`);
 }
 
 function unfit(why: string, cause?: unknown): HandoverError {
@@ -44,23 +44,23 @@ function unfit(why: string, cause?: unknown): HandoverError {
   );
 }
 
-// A request for the end of a smaller layer would take longer than unpacking it.
+// Requesting the end of a smaller layer would take longer than unpacking it.
 const minBytes = 4 * 1024 * 1024;
 
 /**
  * Describes a gzip layer in its uncompressed form.
  * @param diffId its uncompressed digest, from the image's config
- * @returns undefined for a small layer, and for one whose unpacked length is unknown
+ * @returns undefined for a small layer, or if the unpacked length is unknown
  */
 export async function gunzippedLayer(
   { mediaType, size, offset }: LocatedLayer,
   diffId: Digest,
   read: ReadRange,
 ): Promise<PlainLayer | undefined> {
-  // `….tar+gzip` of OCI, `….tar.gzip` of Docker.
+  // `….tar+gzip` in OCI, `….tar.gzip` in Docker.
   if (size < minBytes || !/\.tar[+.]gzip$/.test(mediaType)) return undefined;
   const end = offset + size;
   const length = (await copiedBytes(read(end - gzipTrailerBytes, end, () => undefined))).readUInt32LE();
-  // A file of several members ends with the length of the last one.
+  // A gzip file with several members ends with the length of only the last one.
   return length < size ? undefined : { digest: diffId, size: length };
 }

@@ -23,10 +23,10 @@ import { findImage, type HeldImage, proveAndName, requireNames } from './prove.t
 import { keepEarlier, onHolder, type TemporaryTags, temporaryTags } from './temporary-tags.ts';
 import { wholeTarball } from './whole-tarball.ts';
 
-// Loads an artifact's images into any number of holders: no holder where only files are wanted, one engine, or the nodes of a cluster.
-// A single holder that can pull fetches the missing layers from this step (overlap.ts). Otherwise the bytes of one download go to all
-// holders at once (whole-tarball.ts), and the slowest sets the pace. Images arrive under temporary tags. They get their references
-// when every holder has the right image. After an error, every holder has the references that it had before.
+// Loads an artifact's images into any number of holders: none if only files are wanted, one engine, or the nodes of a cluster. A single
+// holder that can pull fetches the missing layers from this step (overlap.ts). Otherwise the bytes of one download go to all holders at
+// once (whole-tarball.ts), and the slowest sets the pace. Images arrive under temporary tags. They get their references once every holder
+// has the right image. After an error, every holder's earlier references are restored.
 
 export interface IntoTools {
   readonly holders: readonly Holder[];
@@ -50,20 +50,20 @@ interface HeldImages {
   readonly images: ResolvedImages<HeldImage>;
   /** The main image in the first holder; undefined without a holder. */
   readonly image: InspectedImage | undefined;
-  /** Whether a holder lacked an image. */
+  /** Whether any holder lacked an image. */
   readonly loaded: boolean;
   /** Total bytes downloaded, including by a failed attempt. */
   readonly size: number;
 }
 
-/** Returns the facts about the first holder; without one, those of this machine. */
+/** Returns the facts about the first holder, or about this machine if there is no holder. */
 export async function hostInfo([first]: readonly Holder[]): Promise<EngineInfo> {
   if (first !== undefined) return first.engine.info();
   const platform = platformOf('linux', arch());
   return { platform, imageStore: imageStores.containerd, dataRoot: '', hostName: '' };
 }
 
-/** Returns how many artifacts of these sizes, in bytes, to load at once: as many as the engine has space for, but one by one into nodes. */
+/** Returns how many artifacts of these sizes, in bytes, to load at once: as many as the engine has space for, or one for several nodes. */
 export async function chooseAtOnce(
   holders: readonly Holder[],
   info: EngineInfo,
@@ -76,11 +76,11 @@ export async function chooseAtOnce(
   return fittingLoads(needs, space?.freeBytes);
 }
 
-// Each load holds about 20 MB of its download. More loads at once aren't faster, and memory has to stay constant.
+// Each load holds about 20 MB of its download in memory. More loads at once aren't faster, and memory use must stay constant.
 const maxConcurrent = 3;
 
 /**
- * Returns the number of images to load at once: as many as fit on the disk even when the largest load together, but at least one.
+ * Returns the number of images to load at once: as many as fit on the disk even if the largest ones load together, but at least one.
  * @param needs bytes that each load needs on the disk
  * @param freeBytes bytes free there; undefined when unknown
  * @internal
@@ -98,8 +98,8 @@ function engineFolder(info: EngineInfo): string | undefined {
 }
 
 /**
- * Loads the images into all holders, proves them there, and sets their references. Writes the wanted files.
- * @throws HandoverError of any code of the consumer, with the node's name if it failed there. Then no reference and no file is left
+ * Loads the images into all holders, verifies them there, and sets their references. Writes the wanted files.
+ * @throws HandoverError with any error code of load-image, and with the node's name if a node failed. No reference or file is left behind.
  */
 export async function loadInto(request: IntoRequest): Promise<HeldImages> {
   const { holders, log, timeline } = request;
@@ -117,8 +117,8 @@ export async function loadInto(request: IntoRequest): Promise<HeldImages> {
 }
 
 /**
- * Nodes load one image after the other. containerd makes an import wait while another import writes the same blob. Two images with a
- * common layer could then wait for each other: on one node the first for the second, on another the reverse.
+ * Waits until it's this image's turn, because nodes load one image at a time. In containerd, an import waits while another import writes
+ * the same blob. Two images with a common layer could then wait for each other, each on a different node.
  */
 async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDisposable | undefined> {
   if (holders.length <= 1) return undefined;
@@ -127,11 +127,11 @@ async function takeTurn({ log, holders, signal }: IntoTools): Promise<AsyncDispo
   return awaitKey(`nodes ${nodes.join()}`, {
     signal,
     onWait: (owner) => log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`),
-    onGiveUp: (owner) => log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`),
+    onGiveUp: (owner) => log.warning(`Loading into ${names} without waiting any longer: ${owner} is taking too long.`),
   });
 }
 
-/** The hint when the disk is full. */
+/** Hint if the disk is full. */
 const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
 
 const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
@@ -149,14 +149,14 @@ async function requireSpace({ holders, tarballPath, layoutPath, info, opened }: 
 }
 
 /**
- * Sets the references if every holder has all images already.
- * @returns the holders that lack one of the images if there are any, or if files are wanted
+ * Sets the references if every holder already has all images.
+ * @returns the holders that lack an image, or all holders if files are wanted; otherwise the images
  */
 async function nameWhereHeld(request: IntoRequest): Promise<HeldImages | readonly Holder[]> {
   const { holders, log, opened, info, tarballPath, layoutPath } = request;
   const { images, content } = opened;
   if (images === undefined || (tarballPath ?? layoutPath) !== undefined) return holders;
-  // The references are claimed first: another step may be about to put one back.
+  // The references are claimed first, because another step may be about to restore one.
   await using claim = new AsyncDisposableStack();
   claim.use(await claimReferences(request, images));
   const names = await Promise.all(holders.map((holder) => onHolder(holder, () => namesOf(holder, images, info))));
@@ -164,15 +164,15 @@ async function nameWhereHeld(request: IntoRequest): Promise<HeldImages | readonl
   if (lacking.length > 0 || holders.length === 0) return lacking;
   const nodes = holders.filter(({ node }) => node !== undefined);
   await using temporary = await temporaryTags(nodes, () => [], log);
-  const where = nodes.length === 0 ? 'The engine has' : 'Every node has';
-  for (const name of names[0] ?? []) log.info(`${where} this image already: ${name}. Nothing to load.`);
+  const where = nodes.length === 0 ? 'The engine already has' : 'Every node already has';
+  for (const name of names[0] ?? []) log.info(`${where} this image: ${name}. Nothing to load.`);
   const image = await nameOnAll(request, { images, names, temporary });
   for (const { engine, node } of holders)
     if (node === undefined) await sweepTags({ engine, log }, image?.repoTags ?? []);
   return { images, image, loaded: false, size: content.downloaded() ?? 0 };
 }
 
-/** Returns what the holder calls each of the images; undefined if it lacks one. */
+/** Returns the holder's name for each image; undefined if it lacks an image. */
 async function namesOf(
   { engine }: Holder,
   images: readonly HeldImage[],
@@ -199,7 +199,7 @@ function claimReferences(
   );
 }
 
-/** An image under its temporary tag; with its contents after a whole tarball. */
+/** An image under its temporary tag. Its contents are set if the whole tarball was loaded. */
 interface ArrivedImage extends HeldImage {
   readonly name: string;
   readonly contents?: ImageContents;
@@ -230,7 +230,7 @@ async function receive(request: IntoRequest, lacking: readonly Holder[]): Promis
   const tags = images.map(({ name }) => name);
   const names = holders.map((holder) => (lacking.includes(holder) ? tags : undefined));
   const image = await nameOnAll(request, { images, names, temporary }, async () => {
-    // A layout of one image needs no more than one reference.
+    // In a layout, one reference is enough for each image.
     await layout?.commit(
       images.flatMap(({ contents, references: [reference] }) =>
         contents === undefined ? [] : [{ image: contents, references: [reference] }],
@@ -241,12 +241,12 @@ async function receive(request: IntoRequest, lacking: readonly Holder[]): Promis
   return { images, image, loaded: holders.length > 0, size: opened.content.downloaded() ?? size };
 }
 
-/** @returns undefined when the whole tarball has to be loaded */
+/** @returns undefined if the whole tarball must be loaded */
 async function pullOverlapped(request: Receiving): Promise<ResolvedImages<ArrivedImage> | undefined> {
   const { log, opened, info, overlap, tarballPath, layoutPath, temporary, onBytes } = request;
   const { content, images } = opened;
   const [holder, ...others] = request.holders;
-  // Files are written from the whole tarball.
+  // Files can be written only from the whole tarball.
   if (!overlap || holder === undefined || others.length > 0) return undefined;
   if (images === undefined || (tarballPath ?? layoutPath) !== undefined) return undefined;
   const tools = { engine: holder.engine, log, info };
@@ -280,7 +280,7 @@ async function loadWhole(receiving: Receiving): Promise<ResolvedImages<ArrivedIm
   });
 }
 
-/** Feeds the tarball to all holders. Returns what they report. */
+/** Sends the tarball to all holders, and returns what they report. */
 async function feedAll(chunks: LentChunks, holders: readonly Holder[]): Promise<readonly string[]> {
   const feed = (holder: Holder) => (lent: LentChunks) => onHolder(holder, () => holder.engine.load(lent));
   const [only, ...others] = holders;
@@ -290,14 +290,14 @@ async function feedAll(chunks: LentChunks, holders: readonly Holder[]): Promise<
 
 interface Naming {
   readonly images: readonly HeldImage[];
-  /** What each holder calls the images; undefined for one that had them before. */
+  /** Each holder's names for the images; undefined for a holder that already had them. */
   readonly names: readonly (readonly string[] | undefined)[];
   readonly temporary: TemporaryTags;
 }
 
 /**
- * Proves the images on all holders, and sets their references there. The earlier references are restored if that or `commit` fails.
- * @returns the main image on the first holder
+ * Verifies the images in all holders, and sets their references there. If that or `commit` fails, the earlier references are restored.
+ * @returns the main image in the first holder
  */
 async function nameOnAll(
   { log, holders, opened, info }: IntoRequest,
@@ -316,12 +316,12 @@ async function nameOnAll(
       let first: InspectedImage | undefined;
       for (const [at, { identity, references }] of images.entries()) {
         const name = known[at] ?? formatReference(references[0]);
-        // Two images can have the same reference.
+        // With several images, two can have the same reference, so earlier inspections don't count.
         const request = { name, identity, references, ...(images.length === 1 ? { inspected } : {}) };
         const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
         first ??= image;
       }
-      // Of two images with one reference, only the last one has it.
+      // If two images have the same reference, only the last one has it now.
       if (images.length > 1) await requireNames({ engine, info }, images);
       return { guard, first };
     });
@@ -334,13 +334,13 @@ async function nameOnAll(
   return named[0]?.first;
 }
 
-/** The verb in the log for the artifact's bytes. */
+/** Returns the verb in the log for the artifact's bytes. */
 function wordFor({ downloaded }: ArtifactContent): string {
   return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
 }
 
 function wholeSize({ content, record }: OpenedArtifact): TotalBytes {
-  // The artifact's digest is verified by reading the whole artifact, unless it is on this machine.
+  // Unless the artifact is on this machine, all of it is read to verify its digest.
   const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
   return total ?? 'unknown';
 }
@@ -350,6 +350,6 @@ function nothingLoaded(holders: readonly Holder[], loaded: readonly string[]): H
   return new HandoverError(
     'load-failed',
     `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`,
-    `Look at the engine on this runner: ${program} info; df -h.`,
+    `Check the engine on this runner: ${program} info; df -h.`,
   );
 }

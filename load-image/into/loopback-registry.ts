@@ -11,7 +11,7 @@ import type { ImageStore } from '../../shared/image/image-store.ts';
 import { contentsOf, formatManifest, layerMediaType, mediaTypes } from '../../shared/image/manifest.ts';
 import { gunzippedLayer, type PlainLayer, plainLayerChunks } from './gunzipped-layer.ts';
 
-// A registry with one image, for the engine that pulls it: the manifest, the config, and the layers one after the other.
+// A registry with one image, for the engine that pulls it. It serves the manifest, the config, and one layer after another.
 
 /** A blob that the registry serves. */
 interface OfferedBlob {
@@ -21,7 +21,7 @@ interface OfferedBlob {
   chunks(): LentChunks;
 }
 
-/** An image whose manifest, config and layers are served one by one. */
+/** An image as separate blobs: its manifest, config and layers. */
 export interface OfferedImage {
   readonly manifestDigest: Digest;
   readonly blobs: ReadonlyMap<Digest, OfferedBlob>;
@@ -34,9 +34,9 @@ export interface LoopbackRegistry extends PullWatch, AsyncDisposable {
 }
 
 /**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines accept
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). The random repository name is needed to read anything.
- * Users that can list this machine's processes can see it there.
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines
+ * accept plain HTTP from the loopback interface (dockerd, "insecure registries"). Without the random repository name, nothing can be read.
+ * Users who can list this machine's processes can see the name there.
  * @param name the start of the repository's name
  */
 export async function loopbackRegistry(image: OfferedImage, name: string): Promise<LoopbackRegistry> {
@@ -78,7 +78,7 @@ async function answer(
   onFailure: (error: unknown) => void,
 ): Promise<void> {
   if (blob === undefined) {
-    // The only other path that clients request shows that this is a registry.
+    // Clients request only one other path, to check that this is a registry.
     response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
     return;
   }
@@ -87,9 +87,9 @@ async function answer(
     response.end();
     return;
   }
-  // The first byte may arrive much later.
+  // The headers are sent now, because the first byte may arrive much later.
   response.flushHeaders();
-  // A closed connection is no error here: the client requests the blob again, or its command fails with the reason.
+  // A closed connection is not an error here: the client requests the blob again, or its command fails with the reason.
   await pipeline(streamableChunks(watchedChunks(blob.chunks(), onFailure)), response).catch(() => undefined);
 }
 
@@ -129,7 +129,7 @@ export async function offerImage(ranged: RangedImage, store: ImageStore, watch: 
   return { manifestDigest, blobs, unpacked: new Set(plain.keys()) };
 }
 
-/** Returns an image's layers, each once. */
+/** Returns an image's layers without duplicates. */
 export function distinctLayers({ layers }: RangedImage): readonly LocatedLayer[] {
   return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
 }
@@ -188,8 +188,8 @@ interface Waiting {
 }
 
 /**
- * Sends layers one at a time, the lowest first, because the engine unpacks them in that order. A layer waits briefly for lower ones that
- * haven't been requested: the engine may have them.
+ * Sends layers one at a time, the lowest first, because the engine unpacks them in that order. A layer waits only briefly for lower layers
+ * that haven't been requested, because the engine may already have them.
  * @internal
  */
 export class LayerTurns {

@@ -10,10 +10,10 @@ import { tarballEnd, tarEntry } from '../../shared/tar/tarball-writer.ts';
 import { distinctLayers, loopbackRegistry, type Offer, offerImage } from './loopback-registry.ts';
 import type { HolderTools } from './prove.ts';
 
-// The overlapped load. `docker load` reads a whole tarball before it unpacks anything, and also gets the layers that the engine has.
-// `docker pull` requests only the missing layers, and unpacks one while it downloads others. So during a load this step is a registry on
+// The overlapped load. `docker load` reads a whole tarball before it unpacks anything, including layers that the engine already has.
+// `docker pull` requests only the missing layers, and unpacks one while it downloads others. So during a load, this step is a registry on
 // the loopback interface, with one image under a random name (loopback-registry.ts). The engine pulls that image by its digest. Each
-// requested layer is read from the artifact by its byte range (identity.ts). The caller proves the image and sets its references.
+// requested layer is read from the artifact by its byte range (identity.ts). The caller verifies the image and sets its references.
 
 /** The image to pull, and how to report its progress. */
 export interface FetchRequest {
@@ -27,8 +27,8 @@ export interface FetchRequest {
 
 /**
  * Lets the engine pull an image from this step.
- * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
- * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
+ * @returns the image's temporary tag; undefined if the engine can't pull the image, so the whole tarball must be loaded
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, if the artifact can't be read
  */
 export async function fetchOverlapped(
   { engine, log, info }: HolderTools,
@@ -49,8 +49,8 @@ export async function fetchOverlapped(
       const offer = await offerImage(image, info.imageStore, watch);
       const pulled = await pullOffered(pull, offer, names);
       const skipped = tellLayers(log, image, offer, asked);
-      // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. It gets the
-      // layers that it didn't request.
+      // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. So the layers
+      // that it didn't request are sent anyway.
       const isWhole = skipped.length === 0 || !info.imageStore.keepsBlobs || (await engine.inspect(pulled))?.isWhole;
       if (isWhole === true) return pulled;
       log.info('The engine stores these layers in a different form; sending them anyway.');
@@ -78,7 +78,7 @@ async function pullOffered(
   return registry.reference;
 }
 
-/** Yields a tarball that completes an image whose other layers the engine has. */
+/** Yields a tarball with these layers, for an engine that has the image's other layers. */
 async function* completing(
   { contents, read }: RangedImage,
   layers: readonly LocatedLayer[],
@@ -91,7 +91,7 @@ async function* completing(
   yield* tarballEnd([{ image: contents, references: [parseTaggedReference(name)] }]);
 }
 
-/** Returns the layers that the engine didn't request. */
+/** Logs and returns the layers that the engine didn't request. */
 function tellLayers(
   log: Log,
   image: RangedImage,
@@ -106,7 +106,7 @@ function tellLayers(
   }
   if (skipped.length > 0) {
     log.info(
-      `The engine has ${String(skipped.length)} of ${String(layers.length)} layers already: ` +
+      `The engine already has ${String(skipped.length)} of ${String(layers.length)} layers: ` +
         `${formatBytes(bytesOf(skipped))} less to download.`,
     );
   }

@@ -15,7 +15,7 @@ import { formatReference, type Reference } from '../../shared/image/reference.ts
 // Proves that the engine's image is the one that was handed over: compares it with the identity that was computed from the artifact's
 // bytes. No other value is accepted.
 
-/** A holder's engine, and its facts. */
+/** A holder's engine, and facts about it. */
 export interface HolderTools {
   readonly engine: Engine;
   readonly log: Log;
@@ -24,7 +24,7 @@ export interface HolderTools {
 
 /**
  * Finds the image in the engine, under one of the references or any other name.
- * @returns a reference or an image ID; undefined when the engine lacks the image
+ * @returns a reference or an image ID; undefined if the engine lacks the image
  */
 export async function findImage(
   { engine, info }: Omit<HolderTools, 'log'>,
@@ -45,14 +45,14 @@ export type HeldImage = Pick<ResolvedImage, 'identity' | 'references'>;
 
 interface NamingRequest extends HeldImage {
   readonly name: string;
-  /** What references have now, where this is known. */
+  /** The current images of the references that were already inspected. */
   readonly inspected?: ReadonlyMap<string, InspectedImage | undefined>;
 }
 
 /**
- * Proves that the engine has the image under this name, and only then sets its references. Each reference is verified again, with
- * the engine's own command.
- * @param what the image in words, for the log: `the image that was handed over`
+ * Proves that the engine has the image under this name, and only then sets its references. Each reference is verified again, with the
+ * engine's own command.
+ * @param what a description of the image for the log: `the image that was handed over`
  * @param guard restores the earlier references after an error
  * @returns the image under its first reference
  * @throws HandoverError `image-missing`, `image-mismatch`
@@ -77,7 +77,7 @@ export async function proveAndName(
     requireSameImage(reference, identity, found, info.imageStore);
     named.push(found);
   }
-  // Undefined where `inspect` is the engine's own command.
+  // `confirm` is undefined if `inspect` already uses the engine's own command.
   const confirmed = await engine.confirm?.(names);
   confirmed?.forEach((found, at) => requireSameImage(names[at] ?? name, identity, found, info.imageStore));
   const [last = image] = confirmed ?? named;
@@ -109,19 +109,19 @@ function missing(engine: Engine, name: string): HandoverError {
   return new HandoverError(
     'image-missing',
     `${engine.program} succeeded, but \`${engine.program} image inspect ${name}\` finds no image.`,
-    `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`,
+    `Check the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`,
   );
 }
 
 /**
  * Returns the image's ID in an engine: the config digest, or the manifest digest in a containerd store.
- * @returns undefined where it is unpredictable: a containerd store generates a manifest for an image without one
+ * @returns undefined if it is unpredictable: a containerd store generates a manifest for an image without one
  */
 function imageIdOf({ configDigest, manifestDigest }: Identity, store: ImageStore): Digest | undefined {
   return store.imageIdIs === 'manifest' ? manifestDigest : configDigest;
 }
 
-/** Describes how the engine's image differs from the expected one; empty when it is the same image, and whole. */
+/** Describes how the engine's image differs from the expected one; empty if it is the same image, and complete. */
 export function differences(expected: Identity, found: InspectedImage, store: ImageStore): readonly string[] {
   const imageId = imageIdOf(expected, store);
   const layersFit =
@@ -137,19 +137,19 @@ export function differences(expected: Identity, found: InspectedImage, store: Im
       found.configDigest === undefined || found.configDigest === expected.configDigest,
       `config digest ${found.configDigest ?? ''} instead of ${expected.configDigest ?? 'none'}`,
     ),
-    // Podman changes members of the config in its answer. Its image ID is the config digest.
+    // Podman changes some members of the config in its output. But its image ID is the config digest.
     ...(store.returnsConfig ? configDifferences(expected, found) : []),
     ...unless(layersFit, `layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`),
     ...unless(
       samePlatform(expected.platform, found.platform),
       `platform ${formatPlatform(found.platform)} instead of ${formatPlatform(expected.platform)}`,
     ),
-    ...unless(found.isWhole !== false, 'content that the engine lacks, so that docker save would fail'),
+    ...unless(found.isWhole !== false, 'missing content, so that docker save would fail'),
   ];
 }
 
-// The members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
-// of them, and Docker before 25 has no StartInterval in a health check.
+// The config members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
+// members, and Docker before 25 has no StartInterval in a health check.
 const plain = [
   'User',
   'Env',
@@ -164,7 +164,10 @@ const plain = [
 ];
 const healthMembers = ['Test', 'Interval', 'Timeout', 'StartPeriod', 'Retries'];
 
-/** Returns a config's members in one form. Docker 29's classic store normalises ports, its containerd store returns them unchanged. */
+/**
+ * Returns a config's members in a form that can be compared. Docker 29's classic store normalises ports, but its containerd store returns
+ * them unchanged.
+ */
 function compared(config: JsonObject): ReadonlyMap<string, string> {
   const { ExposedPorts: ports, Volumes: volumes, Healthcheck: health } = config;
   const namesOf = (set: unknown): readonly string[] => (isObject(set) ? Object.keys(set) : []);
@@ -183,7 +186,7 @@ function wholePort(port: string): string {
   return `${number.replace(/^0+(?=\d)/, '')}/${protocol.toLowerCase() || 'tcp'}`;
 }
 
-/** Compares the engine's reading of the config. An image ID proves only which bytes the engine has. */
+/** Compares the config as the engine has read it. The image ID proves only which bytes the engine has. */
 function configDifferences(expected: Identity, found: InspectedImage): readonly string[] {
   const has = compared(found.config);
   const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
@@ -198,16 +201,16 @@ function configDifferences(expected: Identity, found: InspectedImage): readonly 
   ];
 }
 
-// Go's time without a value, which an engine may leave out. crane and other tools of that library write it.
+// Go's zero time, which an engine may omit. crane and other tools that use the same library write it.
 const zeroTime = Date.parse('0001-01-01T00:00:00Z');
 
-/** In ms since the epoch; NaN for no time. */
+/** Returns the time in ms since the epoch; NaN if there is none. */
 function timeOf(text: string | undefined): number {
   const time = Date.parse(text ?? '');
   return time === zeroTime ? Number.NaN : time;
 }
 
-/** Formats a value in one form: an engine omits empty members or writes null, and their order varies. */
+/** Formats a value for a comparison. Engines omit empty members or write null, and the order of members varies. */
 function normalized(value: unknown): string {
   const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
   if (isEmpty || (Array.isArray(value) && value.length === 0)) return 'nothing';
@@ -236,7 +239,7 @@ function requireSameImage(reference: string, expected: Identity, found: Inspecte
   throw new HandoverError(
     'image-mismatch',
     `${reference} is not the image that was handed over: ${wrong.join('; ')}.`,
-    'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
+    'The tag is unchanged. Re-run the job that exports the image. If the error repeats, look for a step that builds or ' +
       'pulls the same tag on this runner.',
   );
 }

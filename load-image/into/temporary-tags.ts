@@ -10,7 +10,7 @@ import type { HeldImage } from './prove.ts';
 
 /** Temporary tags in several holders; removed on dispose. */
 export interface TemporaryTags extends AsyncDisposable {
-  /** The same repository in all holders. */
+  /** The repository of the tags, which is the same in all holders. */
   readonly repository: string;
   of(holder: Holder): EngineTags;
 }
@@ -26,7 +26,7 @@ export async function temporaryTags(
       onHolder(holder, async () => [holder, await engineTags({ engine: holder.engine, log })] as const),
     ),
   );
-  // The first is disposed of last, because all holders use its repository.
+  // The first holder's tags are disposed of last, because all holders use their repository.
   const all = new AsyncDisposableStack();
   for (const [{ engine, node }, tags] of own) {
     if (node !== undefined) all.defer(() => removeDigests(engine, tags.before, arrived(), log));
@@ -45,8 +45,8 @@ export async function temporaryTags(
 }
 
 /**
- * Tags the images that have the references now, because containerd removes an image without a reference.
- * @returns the image of each reference that was inspected
+ * Tags the images that currently have the references, because containerd removes an image without a reference.
+ * @returns the image of each inspected reference
  */
 export async function keepEarlier(
   holder: Holder,
@@ -90,7 +90,7 @@ async function removeDigests(
   }
 }
 
-/** Adds the node's name to any error there. */
+/** Runs `work`, and adds the node's name to any error. */
 export async function onHolder<T>({ node }: Holder, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

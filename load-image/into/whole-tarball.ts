@@ -15,17 +15,18 @@ import { imagesIn } from '../../shared/tar/tarball-images.ts';
 import { readTarball, SeenTarball } from '../../shared/tar/tarball-reader.ts';
 import { type NamedImage, tarballEnd, tarEntry } from '../../shared/tar/tarball-writer.ts';
 
-// Rewrites an artifact's whole tarball for the engine, whatever made it: export-image, a Docker archive of any tool and age, or an OCI
-// archive, plain or compressed. The layers pass unchanged, and each is compared with the digest in its name. The index and manifests are
-// written anew, at the end. So the classic store loads OCI archives too, and the artifact can't set any reference in the engine.
+// Rewrites an artifact's whole tarball for the engine. The tarball may come from export-image, or be a Docker archive of any tool and age,
+// or an OCI archive, plain or compressed. The layers are passed on unchanged, and each is compared with the digest in its name. A new index
+// and new manifests are written at the end. So the classic store can also load OCI archives, and the artifact can't set any reference in
+// the engine.
 
-/** An image of the tarball, and its temporary tag. */
+/** An image in the tarball, and its temporary tag. */
 type PassedImage = TarballResolvedImage & { readonly name: string };
 
 /** A tarball that is sent from the artifact to the engine. */
 export interface PassingTarball {
   readonly chunks: LentChunks;
-  /** Its images; empty until all of `chunks` has been read. */
+  /** The tarball's images; empty until all of `chunks` has been read. */
   images(): readonly PassedImage[];
 }
 
@@ -35,18 +36,18 @@ export interface TarballRequest {
   readonly platform: Platform;
   /** The repository of the temporary tags. */
   readonly repository: string;
-  /** Passes on the file's bytes as they are in the artifact. */
+  /** Passes on the file's bytes, unchanged from the artifact. */
   readonly tee?: ((chunks: AsyncIterable<Buffer>) => AsyncIterable<Buffer>) | undefined;
-  /** Passes on each layer as it is in the tarball. */
+  /** Passes on each layer, unchanged from the tarball. */
   readonly teeLayer?: ((chunks: LentChunks) => LentChunks) | undefined;
-  /** Whether to refuse an image without a manifest of its own. */
+  /** Whether to reject an image without its own manifest. */
   readonly needsManifest?: boolean;
 }
 
 /**
  * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, and what the expectations throw, while iterating.
- *   The index and manifests are yielded only when the images are resolved
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, and any error of the expectations, while iterating. The
+ *   index and manifests are yielded only after the images are resolved.
  */
 export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) => void): PassingTarball {
   const { opened, tee } = request;
@@ -60,7 +61,7 @@ export function wholeTarball(request: TarballRequest, onBytes: (bytes: number) =
   return { chunks, images: () => images };
 }
 
-/** Yields the plain tarball, whatever its compression. */
+/** Yields the tarball, decompressed if necessary. */
 async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): AsyncGenerator<Buffer> {
   let broken: unknown;
   const source = watchedChunks(chunks, (error) => (broken = error));
@@ -79,7 +80,7 @@ async function* plainTarball(chunks: AsyncIterable<Buffer>, name: string): Async
   }
 }
 
-/** Compares the size with the record, and the digest also, where the artifact service gave none for the artifact. */
+/** Compares the size with the record. Also compares the digest if the artifact service returned none for the artifact. */
 function asRecorded(
   chunks: AsyncIterable<Buffer>,
   { tarballSize: size, tarballDigest }: HandoverRecord,
@@ -111,7 +112,7 @@ async function* rewritten(
   } catch (error) {
     const isCorrupt = error instanceof HandoverError && error.code === 'tarball-invalid' && opened.record !== undefined;
     if (!isCorrupt) throw error;
-    // export-image made a valid tarball: it was damaged in the artifact.
+    // export-image wrote a valid tarball, so it was damaged in the artifact.
     throw corruptArtifact(error.message, error);
   }
 }

@@ -16,9 +16,9 @@ import {
   type Reference,
 } from '../../shared/image/reference.ts';
 
-/** Everything that is decided before any work about the image of one artifact. */
+/** All decisions about the image of one artifact, made before any work. */
 export interface LoadPlan extends Omit<Expectations, 'host'> {
-  /** The name, or `id:` and the id. */
+  /** The name, or `id:` followed by the id. */
   readonly artifactName: string;
   /** The wanted reference; undefined keeps the artifact's references. */
   readonly reference: Reference | undefined;
@@ -27,7 +27,7 @@ export interface LoadPlan extends Omit<Expectations, 'host'> {
   /** Whether the engine may pull layers one by one. */
   readonly overlap: boolean;
   readonly from: ImagePlace;
-  /** The reference to pull; undefined uses the record's. */
+  /** The reference to pull; if undefined, the one in the record. */
   readonly registryImage: PinnedReference | undefined;
   readonly engine: EngineName;
   readonly into: Destination;
@@ -79,13 +79,13 @@ function planDestination(
   ];
   if (asked !== undefined && from !== 'artifact') {
     throw invalidInput(
-      `\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`,
+      `\`${asked}\` and \`from: ${from}\` are given together, but only an engine can pull.`,
       'Leave `from` out: the image then comes from its artifact.',
     );
   }
   if (into.kind !== 'engine' && engine !== 'docker') {
     throw invalidInput(
-      `\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`,
+      `\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image can go into only one of them.`,
       'Leave one of them out. Nodes of kind, k3d and minikube are containers of docker.',
     );
   }
@@ -107,15 +107,15 @@ function choosePlace(text: string): ImagePlace {
   );
 }
 
-/** Returns what the plan wants of an artifact's images, for an engine of that platform. */
+/** Returns what the plan expects of an artifact's images, for an engine with that platform. */
 export function wishOf(plan: EachPlan, platform: Platform): Wish {
   return { ...plan, host: plan.checkPlatform ? platform : undefined };
 }
 
-/** Everything that is decided before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
+/** All decisions made before any work: to load one image, to load several, or only to read the mapping or remove artifacts. */
 export interface ImagesPlan {
   readonly kind: 'one' | 'several' | 'mapping' | 'removal';
-  /** Names, patterns and ids of artifacts; the one name or id of one image. */
+  /** Names, patterns and ids of artifacts; only one name or id if one image is loaded. */
   readonly wanted: readonly string[];
   readonly each: EachPlan;
   /** The name of the artifact for the mapping. */
@@ -124,18 +124,18 @@ export interface ImagesPlan {
   readonly remove: boolean;
   /** The run with the artifacts; undefined for this job's own run. */
   readonly other: OtherRun | undefined;
-  /** The image to pull when the artifact of one image doesn't exist. */
+  /** The image to pull if the artifact doesn't exist; set only if one image is loaded. */
   readonly fallback: Reference | undefined;
-  /** Undefined without a wait. */
+  /** Undefined if the step doesn't wait. */
   readonly wait: WaitPlan | undefined;
 }
 
 /** How long a load waits for artifacts that don't exist yet, and for which job. */
 export interface WaitPlan {
-  /** Names, and patterns that one artifact has to match. */
+  /** Names, and patterns that at least one artifact must match. */
   readonly wanted: readonly string[];
   readonly minutes: number;
-  /** The name of the job that makes them, as on the run's page, or a pattern. Undefined when unknown. */
+  /** The name of the job that creates them, as on the run's page, or a pattern; undefined if unknown. */
   readonly job: string | undefined;
 }
 
@@ -163,7 +163,7 @@ export function planImages(inputs: ImagesInputs, { ownRepository, limitMinutes }
   if (!load && remove && digests !== undefined) {
     throw invalidInput(
       'With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.',
-      'Remove the artifacts in a step of its own, after the one with `digests-artifact`.',
+      'Remove the artifacts in a separate step, after the one with `digests-artifact`.',
     );
   }
   const plan = { kind: kindOf(inputs, isOne), wanted, each: planEach(inputs), digests, remove };
@@ -188,8 +188,8 @@ function requireNoneOf(inputs: EachInputs, names: readonly OnlyForOne[], why: st
   const set = names.filter((name) => given[name] !== undefined);
   if (set.length === 0) return;
   throw invalidInput(
-    `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`,
-    'Leave it out, or load that one image in a step of its own.',
+    `${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can apply to one loaded image only.`,
+    'Leave it out, or load that image in a separate step.',
   );
 }
 
@@ -212,7 +212,7 @@ function planFallback({ fallbackImage }: ImagesInputs, { kind, each }: Selection
   ];
   if (conflict !== undefined) {
     throw invalidInput(
-      `Both \`fallback-image\` and \`${conflict}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`,
+      `Both \`fallback-image\` and \`${conflict}\` are given, but a pulled image leaves no tarball or layout, and goes only into the engine.`,
       'Leave one of them out.',
     );
   }
@@ -220,7 +220,7 @@ function planFallback({ fallbackImage }: ImagesInputs, { kind, each }: Selection
   return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
 }
 
-/** Rejects what a job may not do with the artifacts of another run. */
+/** Rejects inputs that are not allowed for the artifacts of another run. */
 function requireForOther({ remove, allowForkRuns }: ImagesInputs, { kind, each }: Selection): void {
   if (remove) {
     throw invalidInput(
@@ -232,7 +232,7 @@ function requireForOther({ remove, allowForkRuns }: ImagesInputs, { kind, each }
   if (!allowForkRuns || kind === 'mapping' || each.reference !== undefined) return;
   throw invalidInput(
     '`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.',
-    'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.',
+    'Set `image` to the one reference that the image should have, such as `image: charon:pr`, and load one artifact.',
   );
 }
 
@@ -245,20 +245,20 @@ function planWait(
   if (minutes === 0) {
     if (job === undefined) return undefined;
     throw invalidInput(
-      `\`wait-for-job\` (${job}) is given, but nothing is waited for.`,
-      'Set `wait-minutes` too, or leave `wait-for-job` out.',
+      `\`wait-for-job\` (${job}) is given, but the step doesn't wait.`,
+      'Set `wait-minutes` as well, or leave out `wait-for-job`.',
     );
   }
   if (isOtherRun) {
     throw invalidInput(
-      '`wait-minutes` is given, but the artifact is of another run, and only this run’s jobs are waited for.',
+      '`wait-minutes` is given, but the artifact is from another run, and the step can only wait for this run’s jobs.',
       'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.',
     );
   }
   if (minutes >= limitMinutes) {
     throw invalidInput(
-      `\`wait-minutes\` is ${String(minutes)}, but the step is ended after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`,
-      'Raise `timeout-minutes`: it has to cover the wait and the load.',
+      `\`wait-minutes\` is ${String(minutes)}, but the step ends after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`,
+      'Raise `timeout-minutes`: it must cover the wait and the load.',
     );
   }
   return { wanted, minutes, job };

@@ -16,13 +16,13 @@ import {
 } from '../../shared/image/reference.ts';
 import { type EventFacts, workflowEvent } from '../../shared/image/workflow-event.ts';
 
-/** All that is decided before anything is done. */
+/** All decisions made before any work. */
 export interface PublishPlan {
   /** Names, patterns and ids of artifacts. */
   readonly wanted: readonly string[];
   /** Selects one of several images in an artifact. */
   readonly image: Reference | undefined;
-  /** The outputs show the first. */
+  /** The outputs show the first one. */
   readonly tags: readonly [TaggedReference, ...TaggedReference[]];
   /** Repositories to mount blobs from. */
   readonly mountFrom: readonly string[];
@@ -32,7 +32,7 @@ export interface PublishPlan {
   /** The digests of all images; empty accepts any. */
   readonly expectedConfigDigests: readonly Digest[];
   readonly expectedRevision: string | undefined;
-  /** Undefined is this job's own run. */
+  /** The run with the artifacts; undefined for this job's own run. */
   readonly other: OtherRun | undefined;
   readonly notices: readonly string[];
 }
@@ -51,7 +51,7 @@ export function planPublish(inputs: PublishInputs, facts: PublishFacts): Publish
   const { event, metadata, ownRepository } = facts;
   const [first, ...others] = chooseTags(inputs, { event: workflowEvent(event), metadata }, notices);
   if (first === undefined)
-    throw invalidInput('`tags` names no reference to publish under.', 'Give one reference a line.');
+    throw invalidInput('`tags` contains no reference to publish under.', 'Write one reference per line.');
   const tags = [first, ...others] as const;
   notices.push(...loweredNotices(tags));
   const wanted = chooseWanted(inputs.artifactNames, inputs.artifactIds);
@@ -85,13 +85,13 @@ function planLogin({ username, password }: PublishInputs, tags: PublishPlan['tag
     if (hosts.length === 1) return { username, password };
     throw invalidInput(
       `\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`,
-      'Log in to each with `docker/login-action` before this step, and leave both out.',
+      'Log in to each with `docker/login-action` before this step, and leave out both inputs.',
     );
   }
   if (username === undefined && password === undefined) return undefined;
   const [given, missing] = username === undefined ? ['password', 'username'] : ['username', 'password'];
   throw invalidInput(
     `\`${given}\` is given without \`${missing}\`.`,
-    'Give both, or neither to use what `docker/login-action` has left. A secret that a fork’s run doesn’t have is empty.',
+    'Set both, or neither to use the credentials stored by `docker/login-action`. In a fork’s run, a missing secret is empty.',
   );
 }

@@ -60,7 +60,7 @@ export const publish: Scenario = {
         { runId: '2' },
       );
       assert.deepEqual(results(again), ['publish: success']);
-      assert.match(jobOf(again, 'publish').summary, /Was published already/);
+      assert.match(jobOf(again, 'publish').summary, /Already published/);
     } finally {
       await registry.stop();
     }
