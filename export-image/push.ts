@@ -3,7 +3,8 @@ import { claimTags, guardTags, placeOf } from '../shared/docker/tag-guard.ts';
 import type { Digest } from '../shared/image/digest.ts';
 import { formatReference, type PinnedReference, type TaggedReference } from '../shared/image/reference.ts';
 import type { PushPlan } from './plan/push-plan.ts';
-import { chapter, type Tools } from './tools.ts';
+import type { Tools } from './tools.ts';
+import { chapter } from '../shared/base/timeline.ts';
 
 /** The image that the build pushed, or a function that makes the remaining attempts to push it. */
 export type PushState = PinnedReference | (() => Promise<PinnedReference>);

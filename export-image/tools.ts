@@ -35,8 +35,3 @@ export interface LayoutTools extends Tools {
   /** Collects everything to dispose of at the end of the export. */
   readonly kept: AsyncDisposableStack;
 }
-
-/** Runs `work` as one chapter of the log, and measures its time. */
-export function chapter<T>({ log, timeline }: Tools, title: string, work: () => Promise<T>, span = title): Promise<T> {
-  return log.chapter(title, () => timeline.measure(span, work));
-}

@@ -1,5 +1,6 @@
 import type { Artifact } from '../shared/artifacts/store.ts';
 import { type ErrorCode, HandoverError, messageOf, RegistryFailure } from '../shared/base/errors.ts';
+import { chapter } from '../shared/base/timeline.ts';
 import type { Engine } from '../shared/docker/engine.ts';
 import type { EngineInfo, InspectedImage } from '../shared/docker/output.ts';
 import type { RegistryCommands } from '../shared/docker/registry-commands.ts';
@@ -96,12 +97,10 @@ export async function loadImage(plan: LoadPlan, tools: LoadTools, fallback?: Ref
 }
 
 async function fromSources(plan: LoadPlan, tools: LoadTools): Promise<LoadResult> {
-  const { log, timeline, holders } = tools;
+  const { log, holders } = tools;
   let found: Promise<FoundArtifact> | undefined;
   const find = (): Promise<FoundArtifact> =>
-    (found ??= log.chapter('Find the artifact', () =>
-      timeline.measure('Find', () => findArtifact(plan.artifactName, tools)),
-    ));
+    (found ??= chapter(tools, 'Find the artifact', () => findArtifact(plan.artifactName, tools), 'Find'));
   // Without `registry-image`, the artifact is needed to know what to pull. As the second source, it is only compared with the pulled image.
   const findToCompare = async (): Promise<FoundArtifact | undefined> => {
     if (plan.registryImage === undefined) return find();
@@ -172,7 +171,7 @@ async function loadFromRegistry(
   tools: LoadTools,
   found: FoundArtifact | undefined,
 ): Promise<LoadResult> {
-  const { engine, registry, log, timeline } = tools;
+  const { engine, registry, log } = tools;
   const info = await engine.info();
   const wish = wishOf(plan, info.platform);
   const opened = found === undefined ? undefined : resolveArtifact(found, wish);
@@ -199,7 +198,7 @@ async function loadFromRegistry(
   const name = formatReference(source);
   const before = await engine.inspect(name);
   if (before === undefined) {
-    await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
+    await chapter(tools, 'Pull', () => registry.pull(source));
     pulled.defer(() => removePinned(tools, source));
   }
   const image = before ?? (await engine.inspect(name)) ?? missingImage(name);
@@ -287,26 +286,25 @@ async function pullFallback(
   tools: LoadTools,
   reason: string,
 ): Promise<LoadResult> {
-  const { engine, registry, log, timeline } = tools;
+  const { engine, registry, log } = tools;
   const pulledFrom = formatReference(fallback);
   const target = plan.reference ?? fallback;
   const reference = formatReference(target);
-  return log.chapter('Pull the fallback image', () =>
-    timeline.measure('Pull', async () => {
-      const info = await engine.info();
-      await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], [fallback, target], tools));
-      await guard.during(pulledFrom, () => registry.pull(fallback));
-      const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
-      const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
-      const identity = { ...image, configDigest, manifestDigest: undefined };
-      requireExpected(wishOf(plan, info.platform), [identity]);
-      if (reference !== pulledFrom) await guard.tag(pulledFrom, reference);
-      guard.keep();
-      log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
-      const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] } as const;
-      return { ...facts, source: 'registry', reference, image, identity, fallback: { reference: pulledFrom, reason } };
-    }),
-  );
+  const pull = async (): Promise<LoadResult> => {
+    const info = await engine.info();
+    await using guard = guardTags(engine, log.warning, await claimTags([placeOf(info)], [fallback, target], tools));
+    await guard.during(pulledFrom, () => registry.pull(fallback));
+    const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
+    const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
+    const identity = { ...image, configDigest, manifestDigest: undefined };
+    requireExpected(wishOf(plan, info.platform), [identity]);
+    if (reference !== pulledFrom) await guard.tag(pulledFrom, reference);
+    guard.keep();
+    log.info(`Pulled: ${reference} is ${pulledFrom} (${image.imageId})`);
+    const facts = { artifact: undefined, record: undefined, size: 0, loaded: true, further: [] } as const;
+    return { ...facts, source: 'registry', reference, image, identity, fallback: { reference: pulledFrom, reason } };
+  };
+  return chapter(tools, 'Pull the fallback image', pull, 'Pull');
 }
 
 // With the containerd store, only the output of docker save shows the config digest. So the whole image must be read.

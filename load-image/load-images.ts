@@ -2,7 +2,7 @@ import type { Artifact, ArtifactStore } from '../shared/artifacts/store.ts';
 import { HandoverError, invalidInput, messageOf } from '../shared/base/errors.ts';
 import { namedLog } from '../shared/base/log.ts';
 import { formatBytes } from '../shared/base/text.ts';
-import { namedTimeline } from '../shared/base/timeline.ts';
+import { chapter, namedTimeline } from '../shared/base/timeline.ts';
 import type { Holder } from '../shared/docker/holders.ts';
 import type { EngineInfo } from '../shared/docker/output.ts';
 import { findArtifacts, type FoundArtifact } from '../shared/handed-over/find.ts';
@@ -77,10 +77,7 @@ async function loadAndMap(plan: ImagesPlan, tools: ImagesTools): Promise<Omit<Im
       return { images: mappedLoad(loaded, name), loaded: [loaded] };
     });
   }
-  const { log, timeline } = tools;
-  const found = await log.chapter('Find the artifacts', () =>
-    timeline.measure('Find', () => findArtifacts(plan.wanted, tools)),
-  );
+  const found = await chapter(tools, 'Find the artifacts', () => findArtifacts(plan.wanted, tools), 'Find');
   const names = found.map(({ name }) => name);
   return withDigests(plan.digests, names, tools, async () => {
     if (plan.kind === 'mapping') return { images: await readMapping(plan.each, found), loaded: [] };

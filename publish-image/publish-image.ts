@@ -2,7 +2,7 @@ import { Readable } from 'node:stream';
 import type { Artifact } from '../shared/artifacts/store.ts';
 import { HandoverError, invalidInput, invalidTarball, RegistryFailure } from '../shared/base/errors.ts';
 import { inPool } from '../shared/base/pool.ts';
-import type { Timeline } from '../shared/base/timeline.ts';
+import { chapter, type Timeline } from '../shared/base/timeline.ts';
 import { type ImageAttestations, readAttestations } from '../shared/handed-over/attestations.ts';
 import { findArtifacts, type FindTools, type FoundArtifact } from '../shared/handed-over/find.ts';
 import { layerBytes, type RangedImage } from '../shared/handed-over/identity.ts';
@@ -50,8 +50,8 @@ interface PublishTools extends FindTools {
  *   `image-mismatch`, `revision-mismatch`, `registry-failed`
  */
 export async function publishImage(plan: PublishPlan, tools: PublishTools): Promise<PublishResult> {
-  const { log, timeline } = tools;
-  const images = await log.chapter('Find the artifact', () => timeline.measure('Find', () => findImages(plan, tools)));
+  const { log } = tools;
+  const images = await chapter(tools, 'Find the artifact', () => findImages(plan, tools), 'Find');
   const zstd = images.filter(({ layers }) => layers.some(({ mediaType }) => mediaType.endsWith('+zstd')));
   if (zstd.length > 0)
     log.notice(
@@ -59,7 +59,7 @@ export async function publishImage(plan: PublishPlan, tools: PublishTools): Prom
         "and some other tools can't read them. Set `compression: gzip` in the export to publish gzip layers.",
     );
   const top = topOf(images);
-  return log.chapter('Publish', () => timeline.measure('Publish', () => intoRegistries(plan, tools, images, top)));
+  return chapter(tools, 'Publish', () => intoRegistries(plan, tools, images, top));
 }
 
 async function findImages(plan: PublishPlan, tools: PublishTools): Promise<readonly [SourceImage, ...SourceImage[]]> {

@@ -1,6 +1,7 @@
 import { describeSource, type ImagePlan, type LayoutPlan } from '../plan/plan.ts';
 import { pushFromEngine } from '../push.ts';
-import { chapter, type LayoutTools } from '../tools.ts';
+import type { LayoutTools } from '../tools.ts';
+import { chapter } from '../../shared/base/timeline.ts';
 import type { ExportedImage } from '../upload.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import { quoteForeign } from '../../shared/base/text.ts';

@@ -2,7 +2,7 @@ import { arch, hostname } from 'node:os';
 import type { ArtifactContent } from '../../shared/artifacts/store.ts';
 import { HandoverError } from '../../shared/base/errors.ts';
 import type { Log, TotalBytes } from '../../shared/base/log.ts';
-import type { Timeline } from '../../shared/base/timeline.ts';
+import { chapter, type Timeline } from '../../shared/base/timeline.ts';
 import type { LentChunks } from '../../shared/bytes/chunks.ts';
 import { diskSpace, requireDiskSpace } from '../../shared/bytes/disk-space.ts';
 import { fanOut } from '../../shared/bytes/fan-out.ts';
@@ -102,7 +102,7 @@ function engineFolder(info: EngineInfo): string | undefined {
  * @throws HandoverError with any error code of load-image, and with the node's name if a node failed. No reference or file is left behind.
  */
 export async function loadInto(request: IntoRequest): Promise<HeldImages> {
-  const { holders, log, timeline } = request;
+  const { holders } = request;
   await using turn = new AsyncDisposableStack();
   turn.use(await takeTurn(request));
   const lacking = await nameWhereHeld(request);
@@ -113,7 +113,7 @@ export async function loadInto(request: IntoRequest): Promise<HeldImages> {
   const title = !isLoad ? 'Download' : holders.some(({ node }) => node === undefined) ? 'Load' : ofNodes;
   const span = (result: HeldImages | undefined): string =>
     !isLoad ? 'Download' : result?.size === 0 ? 'Load' : 'Download and load';
-  return await log.chapter(title, () => timeline.measure(span, () => receive(request, lacking)));
+  return await chapter(request, title, () => receive(request, lacking), span);
 }
 
 /**

@@ -1,3 +1,5 @@
+import type { Log } from './log.ts';
+
 /** One part of the work, in ms since the timeline began. */
 export interface Span {
   readonly name: string;
@@ -42,4 +44,17 @@ export function namedTimeline(timeline: Timeline, name: string): Timeline {
     measure: (what, work) =>
       timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
   };
+}
+
+/**
+ * Runs one chapter of the log, and measures it.
+ * @param span the name of the part; the title by default
+ */
+export function chapter<T>(
+  { log, timeline }: { readonly log: Pick<Log, 'chapter'>; readonly timeline: Timeline },
+  title: string,
+  work: () => Promise<T>,
+  span: Parameters<typeof timeline.measure<T>>[0] = title,
+): Promise<T> {
+  return log.chapter(title, () => timeline.measure(span, work));
 }
