@@ -125,7 +125,7 @@ async function growingLayer(
     .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
 }
 
-/** Reads the state of a blob that containerd's content store is writing (plugins/content/local/store.go). Undefined for other blobs than layers. */
+/** Reads the state of a layer that containerd's content store is writing (plugins/content/local/store.go). Undefined for other blobs. */
 async function readIngest(layout: string, folder: string, written: Promise<unknown>): Promise<Growing | undefined> {
   const path = join(folder, 'data');
   const read = async (name: string): Promise<string> => (await readSmallFile(join(folder, name), 4096)).toString();

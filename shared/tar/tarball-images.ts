@@ -195,7 +195,10 @@ function invalidNames(what: string, cause?: unknown): HandoverError {
   );
 }
 
-/** Returns the manifests of an image in `manifest.json`, each once. Throws if there are manifests with its config, but all of them describe another image. */
+/**
+ * Returns the manifests of an image in `manifest.json`, each once. Throws if there are manifests with its config, but all of them
+ * describe another image.
+ */
 function manifestsOf(
   configDigest: Digest,
   layers: readonly SeenEntry[],
