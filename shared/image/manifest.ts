@@ -191,7 +191,7 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   const diffIds = stringsOf(rootfs['diff_ids']);
   const other = diffIds.find(isOtherDigest);
   if (other !== undefined) throw unsupportedDigest(where, other);
-  if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is no sha256 digest');
+  if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is not a sha256 digest');
   const config = objectOf(value['config']);
   return {
     platform: platformIn(value),

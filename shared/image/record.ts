@@ -199,7 +199,7 @@ function image(value: JsonObject): RecordedImage {
 
 function place(from: JsonObject, name: string): BytePlace {
   const found = from[name];
-  if (!isObject(found)) throw corrupt(`its ${name} is no place in the tarball`);
+  if (!isObject(found)) throw corrupt(`its ${name} is not a position in the tarball`);
   return { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') };
 }
 

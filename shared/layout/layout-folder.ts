@@ -152,7 +152,7 @@ async function openReplaced(path: string, place: string, removedAt: string): Pro
   // Other errors with this path are thrown when the folder is created.
   const there = await lstat(place).catch(() => undefined);
   if (there === undefined) return undefined;
-  if (!there.isDirectory()) throw unwritable(path, 'it is no folder');
+  if (!there.isDirectory()) throw unwritable(path, 'it is not a folder');
   const refuse = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
   };

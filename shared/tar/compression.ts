@@ -21,7 +21,7 @@ export function compressionOf(head: Buffer): TarballCompression {
   const packing = packingOf(head);
   if (packing !== 'xz' && packing !== 'bzip2') return packing;
   throw invalidTarball(
-    `The tarball is compressed with ${packing}, which can't be looked into here.`,
+    `The tarball is compressed with ${packing}, which this action can't read.`,
     `Run ${packing === 'xz' ? 'unxz' : 'bunzip2'} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
   );
 }
@@ -57,11 +57,11 @@ export function layerPackingOf(head: Buffer): Packing | undefined {
  * @param packing undefined when the blob can't be a layer
  */
 export function wrongForm(mediaType: string, packing: Packing | undefined): string | undefined {
-  if (packing === undefined) return 'is no tar, whether packed or not';
+  if (packing === undefined) return 'is not a tar, compressed or not';
   const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
   const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
   if (packing === expected) return undefined;
-  return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, and of the media type ${mediaType}`;
+  return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, but has the media type ${mediaType}`;
 }
 
 // Node returns from its thread for each chunk, 16 KiB by default.

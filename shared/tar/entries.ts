@@ -60,9 +60,9 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
       const { name = header.name, size: told = header.size, link: target = header.linkTarget } = extension;
       if (![told, header.size].every(isByteCount)) throw invalid(`${quoteForeign(name, 80)} has an impossible size`);
       if (Math.max(name.length, target.length) > limits.tarNameLength)
-        throw invalid(`${quoteForeign(name, 80)} is a name that goes on for ${String(name.length)} letters`);
+        throw invalid(`${quoteForeign(name, 80)} is the beginning of a name of ${String(name.length)} characters`);
       if (type === 'x' || type === 'L' || type === 'K') {
-        if (header.size > limits.tarHeaderBytes) throw invalid(`a header goes on for ${String(header.size)} bytes`);
+        if (header.size > limits.tarHeaderBytes) throw invalid(`a header has ${String(header.size)} bytes`);
         readExtension(type, await bytes.exactly(header.size), extension);
         await bytes.skip(tarPadding(header.size));
         continue;

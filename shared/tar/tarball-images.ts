@@ -75,7 +75,7 @@ export function imagesIn(seen: SeenTarball): TarballImages {
     index === undefined
       ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
       : "The tarball's index.json names no image that is in the tarball.",
-    'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.',
+    'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar from docker export is a file system, not an image.',
   );
 }
 
@@ -103,7 +103,7 @@ function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest
       const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
       if (size !== undefined && bytes === undefined)
         throw invalidTarball(
-          `The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
+          `The tarball's index.json names the manifest ${descriptor.digest}, which is not a JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
         );
       if (bytes === undefined) continue;
       if (isIndex(descriptor)) {
@@ -182,7 +182,7 @@ function referencesIn(repoTags: readonly string[]): readonly Reference[] {
   if (repoTags.length > limits.references)
     throw invalidNames(`has ${String(repoTags.length)} references for one image`);
   const invalidName = (error: unknown): HandoverError =>
-    invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
+    invalidNames(`gives an image a name that is not a reference: ${messageOf(error)}`, error);
   return repoTags.map((tag) => translated(() => parseReference(tag), invalidName));
 }
 
@@ -239,7 +239,7 @@ function requireEntry(entry: SeenEntry | undefined, by: string, name: string): S
   if (entry !== undefined) return entry;
   throw invalidTarball(
     `${by} names ${name}, which is not in the tarball.`,
-    'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.',
+    'The tarball was truncated or edited, or made without all of its layers: make it again, for example with docker save.',
   );
 }
 
