@@ -150,7 +150,7 @@ describe('refused paths', () => {
       () => {
         writeFileSync(path, '');
       },
-      'it is no folder',
+      'it is not a folder',
     ],
     [
       'a path below a file',

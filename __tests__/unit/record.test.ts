@@ -177,8 +177,8 @@ describe('the record', () => {
     ['a pushed reference by tag', { pushedReference: 'a:1' }, 'its pushed reference is malformed'],
     ['a pushed reference that isn’t a text', { pushedReference: 1 }, 'its pushed reference is malformed'],
     ['an index digest of another algorithm', { indexDigest: `sha512:${'a'.repeat(128)}` }, 'its indexDigest is not a'],
-    ['a config without a valid position', { configAt: 5 }, 'its configAt is no place in the tarball'],
-    ['a manifest without a valid position', { manifestAt: null }, 'its manifestAt is no place in the tarball'],
+    ['a config without a valid position', { configAt: 5 }, 'its configAt is not a position in the tarball'],
+    ['a manifest without a valid position', { manifestAt: null }, 'its manifestAt is not a position in the tarball'],
     ['a manifest without an offset', { manifestAt: { size: 1 } }, 'its offset is not a byte count'],
     [
       'a config outside the tarball',
@@ -266,7 +266,7 @@ describe('the record', () => {
     const read = (): Readable => Readable.from([Buffer.from('bytes')]);
     await expect(copiedBytes(layerBytes(layer, read, () => undefined))).rejects.toMatchObject({
       code: 'artifact-corrupt',
-      message: `The layer ${one} in the artifact is no tar, whether packed or not.`,
+      message: `The layer ${one} in the artifact is not a tar, compressed or not.`,
       hint: 'Run the job that exports the image again.',
     });
   });

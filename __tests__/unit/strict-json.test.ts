@@ -237,7 +237,7 @@ describe('documents of real tools are read', () => {
         const names = JSON.stringify(value);
         fc.pre(!names.includes('__proto__') && !names.includes('\\u0000'));
         const outcome = readStrictJson(Buffer.from(names), 'any');
-        if ('why' in outcome) expect(outcome.why).toContain('one name to an engine');
+        if ('why' in outcome) expect(outcome.why).toContain('which engines treat as the same name');
         else expect(outcome.value).toEqual(JSON.parse(names));
       }),
       settings,

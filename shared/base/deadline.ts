@@ -1,4 +1,4 @@
-/** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
+/** Returns a signal that is aborted `ms` after another signal, with `reason` or, without one, that signal's reason. */
 export function abortedAfter(signal: AbortSignal, ms: number, reason?: Error): AbortSignal {
   const controller = new AbortController();
   const begin = (): void => void setTimeout(() => controller.abort(reason ?? signal.reason), ms).unref();
@@ -10,14 +10,14 @@ export function abortedAfter(signal: AbortSignal, ms: number, reason?: Error): A
 export interface TimeLimit {
   /** Aborted when the time is up. */
   readonly signal: AbortSignal;
-  /** Starts the time, unless it has started before. */
+  /** Starts the timer unless it was started before. */
   readonly start: () => void;
-  /** Starts the time again. */
+  /** Restarts the timer. */
   readonly restart: () => void;
   readonly stop: () => void;
 }
 
-/** @param reason what the signal is aborted with */
+/** @param reason the signal's reason for the abort */
 export function timeLimit(ms: number, reason?: Error): TimeLimit {
   const controller = new AbortController();
   let timer: NodeJS.Timeout | undefined;

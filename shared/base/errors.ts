@@ -31,7 +31,7 @@ export const errorCodes = [
 
 export type ErrorCode = (typeof errorCodes)[number];
 
-/** The error that this project throws: what happened, with the value seen, and the next step. */
+/** The error that this project throws. It states what happened, with the value found, and the next step. */
 export class HandoverError extends Error {
   override readonly name = 'HandoverError';
   readonly code: ErrorCode;
@@ -49,39 +49,39 @@ export function invalidInput(message: string, hint = 'Correct it under `with:`.'
   return new HandoverError('invalid-input', message, hint, cause);
 }
 
-/** Returns the error for an artifact that can't be what export-image made. */
+/** Returns the error for an artifact that can't have been written by export-image. */
 export function corruptArtifact(message: string, cause?: unknown): HandoverError {
   return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
 }
 
 const madeAgain = 'The tarball was edited: make it again with docker save.';
 
-/** Returns the error for a tarball or a layout that can't be used as it is. */
+/** Returns the error for an unusable tarball or layout. */
 export function invalidTarball(message: string, hint = madeAgain, cause?: unknown): HandoverError {
   return new HandoverError('tarball-invalid', message, hint, cause);
 }
 
-/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
+/** Returns whether an error means that an artifact has no readable content. A failure to reach the artifact doesn't mean that. */
 export function isUnreadable(error: unknown): boolean {
   return error instanceof HandoverError && unreadable.includes(error.code);
 }
 
 const unreadable: readonly ErrorCode[] = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
 
-/** Returns the message of anything that was thrown. */
+/** Returns the message of any thrown value. */
 export function messageOf(error: unknown): string {
   if (!Error.isError(error)) return String(error);
   // Node's error for a host with several unreachable addresses has no message.
   return error.message || (systemCodeOf(error) ?? error.name);
 }
 
-/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of any thrown value, or undefined. */
 export function systemCodeOf(error: unknown): string | undefined {
-  // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
+  // An Error from another realm is not an instance of this realm's Error (ECMA-262, "Realms").
   return isObject(error) ? stringOr(error['code'], undefined) : undefined;
 }
 
-/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
+/** Returns the result of `look`, such as reading a file that may disappear, or `otherwise` if it throws. */
 export function attempt<T>(look: () => T, otherwise: T): T {
   try {
     return look();
@@ -90,7 +90,7 @@ export function attempt<T>(look: () => T, otherwise: T): T {
   }
 }
 
-/** Returns the result of `work`. Throws the error that `translate` makes from its error. */
+/** Returns the result of `work`. If it throws, throws the error that `translate` returns. */
 export function translated<T>(work: () => T, translate: (error: unknown) => Error): T {
   try {
     return work();
@@ -104,10 +104,10 @@ export function asError(error: unknown): Error {
   return Error.isError(error) ? error : new Error(String(error));
 }
 
-/** The hint for all limits of the default builder. */
+/** The hint for every limitation of the default builder. */
 export const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
 
-/** A build that failed because of a cache that it read. It may succeed without that cache. */
+/** A build that failed while reading a cache. It may succeed without that cache. */
 export class CacheFailure extends HandoverError {
   readonly why: string;
 
@@ -122,12 +122,12 @@ export class CacheFailure extends HandoverError {
   }
 }
 
-/** Facts about a registry's failure besides its message. */
+/** Facts about a registry failure in addition to its message. */
 interface RegistrySeen {
   readonly status?: number | undefined;
-  /** The connection's error, such as `ECONNREFUSED`. */
+  /** The connection error, such as `ECONNREFUSED`. */
   readonly systemCode?: string | undefined;
-  /** The part of the message with the cause; undefined is all of it. */
+  /** The part of the message with the cause; undefined for the whole message. */
   readonly why?: string | undefined;
 }
 
@@ -157,7 +157,7 @@ export class RegistryFailure extends HandoverError {
   }
 }
 
-// A repository can have any name, even "denied". Registries omit their own name.
+// Removes repository names from a message, because a repository may be named "denied". Registries omit their own name.
 function withoutNames(said: string, references: readonly string[]): string {
   const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
   const names = [...references, ...paths].filter((name) => name !== '');
@@ -171,7 +171,7 @@ interface RegistryCause extends Pick<RegistryFailure, 'permanent' | 'hint'> {
   readonly isBlobLost?: true;
 }
 
-// Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
+// Sources of the words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
 // Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
 const registryCauses: readonly RegistryCause[] = [
   {
@@ -283,7 +283,7 @@ const otherCause: Omit<RegistryCause, 'words' | 'statuses'> = {
   hint: 'See the registry’s message. Its log may show more.',
 };
 
-// NaN without one. Messages of docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request",
+// Returns NaN for a message without a status. Messages of docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request",
 // "received unexpected HTTP status: 500".
 function statusIn(words: string): number {
   return Number(/(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1]);

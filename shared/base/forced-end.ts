@@ -1,13 +1,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { attempt } from './errors.ts';
 
-// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
-// Then this file removes what the step has started and written, without waiting.
+// A step that is cancelled or runs out of time cleans up. If the cleanup hangs, the step exits shortly before the runner would kill it.
+// Before that, this file ends the processes and removes the files that the step created, without waiting.
 
 const works = new Set<() => void>();
 
 /**
- * @param work called at a forced end; it can't wait for anything
+ * @param work called at a forced end; it must be synchronous
  * @returns a function that unregisters it
  */
 export function onForcedEnd(work: () => void): () => void {
@@ -15,14 +15,14 @@ export function onForcedEnd(work: () => void): () => void {
   return () => void works.delete(work);
 }
 
-/** Kills the child processes, and calls the registered functions. */
+/** Kills the child processes and calls the registered functions. */
 export function endByForce(): void {
   killChildren();
   for (const work of works) attempt(work, undefined);
 }
 
 /**
- * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * Kills this process's descendants: all of them, or only those whose last arguments are these. Works only on Linux
  * (proc_pid_task_children(5)).
  */
 export function killChildren(lastArguments: readonly string[] = []): void {

@@ -2,7 +2,7 @@ import { limits } from './limits.ts';
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
+/** Parses untrusted text. Returns undefined if it isn't JSON or is nested too deeply. */
 export function parseJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
@@ -12,7 +12,7 @@ export function parseJson(text: string): unknown {
   }
 }
 
-// Readers of a value are recursive.
+// Limits the depth, because the code that reads the values is recursive.
 function isShallow(value: unknown): boolean {
   let level: readonly unknown[] = [value];
   for (let depth = 0; level.length > 0; depth += 1) {
@@ -28,7 +28,7 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Returns an object, or an empty one instead of anything else. */
+/** Returns the value if it is an object, otherwise an empty object. */
 export function objectOf(value: unknown): JsonObject {
   return isObject(value) ? value : {};
 }
@@ -54,7 +54,7 @@ export function isByteCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
-/** Returns the string members of an object (labels, annotations). Others are ignored. */
+/** Returns the string members of an object (labels, annotations). Ignores other members. */
 export function stringMapOf(value: unknown): Readonly<Record<string, string>> {
   return Object.fromEntries(
     Object.entries(objectOf(value)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),

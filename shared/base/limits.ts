@@ -1,32 +1,32 @@
 /** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 export const limits = {
-  /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
+  /** Bytes of a response that is read as text. A list of a thousand artifacts has half a megabyte. */
   answerBytes: 16 * 1024 * 1024,
-  /** Of one config, manifest or index, in bytes. */
+  /** Bytes of one config, manifest or index. */
   jsonBytes: 4 * 1024 * 1024,
-  /** Of all configs, manifests and indexes of a tarball together, in bytes. */
+  /** Total bytes of all configs, manifests and indexes of a tarball. */
   jsonBytesInAll: 32 * 1024 * 1024,
-  /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
+  /** Bytes of the event's payload: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
   eventBytes: 32 * 1024 * 1024,
-  /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
+  /** Bytes of a settings file: docker's configuration, a certificate, buildx's metadata. */
   settingsBytes: 4 * 1024 * 1024,
   /** Values in one config, manifest or index. */
   jsonValues: 100_000,
   /** Levels of nested JSON. */
   jsonDepth: 100,
-  /** Of a record, in bytes. It contains the labels of the largest config. */
+  /** Bytes of a record. It contains the labels of the largest config. */
   recordBytes: 8 * 1024 * 1024,
   /** Files in an artifact's zip. */
   zipMembers: 1000,
-  /** Entries of a tarball, folders and links included. */
+  /** Entries of a tarball, including folders and links. */
   tarEntries: 100_000,
-  /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
+  /** Bytes of the header of a tarball's entry. Names have a few kilobytes at most (Linux, PATH_MAX). */
   tarHeaderBytes: 1024 * 1024,
-  /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
+  /** Characters in the name of an entry or link: PATH_MAX is 4096 bytes on Linux, and less on other systems. */
   tarNameLength: 4096,
-  /** Links from one name in a tarball to another. More are a cycle. */
+  /** Consecutive links from one name in a tarball to the next. More would be a cycle. */
   tarLinks: 20,
-  /** Indexes in indexes. */
+  /** Levels of nested indexes. */
   indexDepth: 4,
   /** References to manifests and indexes in the indexes of a tarball. */
   indexed: 10_000,

@@ -3,9 +3,9 @@ export interface Log {
   readonly info: (message: string) => void;
   readonly notice: (message: string) => void;
   readonly warning: (message: string) => void;
-  /** Runs one chapter, whose lines fold in the runner's log. */
+  /** Runs one chapter: a collapsible group of lines in the runner's log. */
   chapter<T>(title: string, work: () => Promise<T>): Promise<T>;
-  /** Runs long work that reports its bytes, and logs its progress and its end. */
+  /** Runs long work that reports its bytes, and logs its progress and completion. */
   readonly progress: <T>(
     what: string,
     total: TotalBytes,
@@ -16,7 +16,7 @@ export interface Log {
 /** The expected bytes; `atMost` if the number depends on others. */
 export type TotalBytes = number | { readonly atMost: number } | 'unknown';
 
-/** Returns the log for one of several parallel works: each line begins with the name, and chapters don't fold. */
+/** Returns the log for one of several parallel tasks: each line begins with its name, and chapters aren't collapsible. */
 export function namedLog(log: Log, name: string): Log {
   return {
     info: (message) => log.info(`${name}: ${message}`),

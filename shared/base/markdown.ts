@@ -2,7 +2,7 @@ import { formatBytes, formatDuration } from './text.ts';
 import type { Span } from './timeline.ts';
 
 // Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
-// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
+// consists of `Markdown`, which only this file creates. So the compiler rejects text that is not escaped.
 
 const source = Symbol('source');
 
@@ -21,7 +21,7 @@ export function safe(own: TemplateStringsArray, ...parts: readonly Markdown[]): 
   return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
 
-/** Joins the parts that are there. */
+/** Joins the parts that are not undefined. */
 export function joined(parts: readonly (Markdown | undefined)[], between: '' | ', ' | '<br>' | '\n\n'): Markdown {
   const given = parts.filter((part) => part !== undefined);
   return made(given.map((part) => part[source]).join(between));
@@ -34,13 +34,13 @@ export function joined(parts: readonly (Markdown | undefined)[], between: '' | '
 export function words(text: string): Markdown {
   const parts = visible(text).split(/([\s"'(),;<>]+)/);
   const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-  // At the beginning, some marks start a list or a line.
+  // At the beginning of a line, some characters would start a list or a rule.
   return made(line.replace(/(?<=^\s*)[-+=]|(?<=^\s*\d+)[.)](?=\s|$)/, numbered));
 }
 
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
 
-// A character reference is never a mark.
+// A character reference never has a meaning in Markdown.
 function escaped(text: string): string {
   return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
@@ -49,7 +49,7 @@ function numbered(mark: string): string {
   return `&#${String(mark.charCodeAt(0))};`;
 }
 
-/** Returns one line, without invisible characters and characters that change the direction of text. */
+/** Returns the text as one line, without characters that are invisible or change the text's direction. */
 function visible(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
@@ -59,7 +59,7 @@ export function code(text: string): Markdown {
   return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
 
-/** Returns a message. Text between single backticks is code. */
+/** Escapes a message. Text between single backticks becomes code. */
 export function prose(message: string): Markdown {
   const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
   return joined(
@@ -78,7 +78,7 @@ export function link(text: string, address: string): Markdown {
   return safe`[${words(text)}](${made(target)})`;
 }
 
-/** Returns a table of the rows that are there. Only the rows contain foreign text. */
+/** Returns a table of the rows that are not undefined. Only the rows may contain foreign text. */
 export function markdownTable(head: readonly string[], rows: readonly (readonly Markdown[] | undefined)[]): Markdown {
   const line = (cells: readonly Markdown[]): string => `| ${cells.map(cell).join(' | ')} |`;
   return made(
@@ -88,7 +88,7 @@ export function markdownTable(head: readonly string[], rows: readonly (readonly 
   );
 }
 
-// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
+// Only code can still contain bars. A backslash before a bar would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown: Markdown): string {
   return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
@@ -100,7 +100,7 @@ interface TableLayer {
   readonly mediaType: string;
 }
 
-/** Returns a table of layers that folds under one line. */
+/** Returns a collapsible table of layers. */
 export function layerTable(layers: readonly TableLayer[]): Markdown {
   const rows = layers.map((layer, position) => [
     words(String(position + 1)),
@@ -112,7 +112,7 @@ export function layerTable(layers: readonly TableLayer[]): Markdown {
   return safe`<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
 
-/** Returns a table's row about an artifact; `size` in bytes. */
+/** Returns a table row about an artifact; `size` is in bytes. */
 export function artifactRow(artifact: {
   readonly id: number;
   readonly name: string;
@@ -122,12 +122,12 @@ export function artifactRow(artifact: {
   return [safe`Artifact`, safe`${code(name)}${words(` (id ${String(id)}), ${formatBytes(size)}`)}`];
 }
 
-/** Returns a page of the sections that are there, and a chart of where the time went. */
+/** Returns a page of the sections that are not undefined, and a chart of the time spent. */
 export function page(sections: readonly (Markdown | undefined)[], spans: readonly Span[]): Markdown {
   return joined([...sections, gantt(spans), safe``], '\n\n');
 }
 
-// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
+// GitHub renders the chart (Mermaid gantt; `x` is ms since the epoch).
 function gantt(spans: readonly Span[]): Markdown {
   if (spans.length === 0) return safe``;
   const tasks = spans.map((span, position) => {
@@ -140,7 +140,7 @@ function gantt(spans: readonly Span[]): Markdown {
   return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
 
-// Keeps letters, digits and marks without a meaning in Mermaid's text.
+// Keeps letters, digits and punctuation without a meaning in Mermaid.
 function chartWord(text: string): string {
   return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }

@@ -1,8 +1,8 @@
 import { asError } from './errors.ts';
 
 /**
- * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error no other item is
- * taken, and the work that is running is waited for.
+ * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error, takes no further
+ * items, but waits for the running work.
  * @param work its signal is aborted with the first error
  * @throws the first error of the items or the work
  */

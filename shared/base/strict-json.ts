@@ -2,14 +2,14 @@ import { attempt } from './errors.ts';
 import { limits } from './limits.ts';
 import { quoteForeign } from './text.ts';
 
-// The one reader of JSON that names an image: configs, manifests, indexes and a Docker archive's manifest.json. Engines read these
-// documents with Go's `encoding/json`, which differs from `JSON.parse`. Go matches member names without regard to case, takes the
-// last of two, replaces invalid UTF-8 by U+FFFD, and ignores a member that is null. A document that uses this difference is one image
-// to this step and another to the engine. So this reader refuses any document that can be read in two ways. A property test compares
+// The only reader of JSON that defines an image: configs, manifests, indexes and a Docker archive's manifest.json. Engines read these
+// documents with Go's `encoding/json`, which differs from `JSON.parse`. Go matches member names case-insensitively, takes the
+// last of two, replaces invalid UTF-8 with U+FFFD, and ignores a member that is null. A document could use this to be one image to
+// this step and another to the engine. So this reader refuses any document that can be read in two ways. A property test compares
 // it with Go's own reader (__tests__/unit/strict-json.test.ts).
 
 /**
- * The types of Go. A struct has a fixed set of member names; unknown members may have any value. In a map, such as labels, the names are
+ * Go's types. A struct has a fixed set of member names; unknown members may have any value. In a map, such as labels, the names are
  * data and case-sensitive: only its values have a shape.
  */
 export type Shape =
@@ -23,14 +23,14 @@ export type Shape =
 
 type Members = Readonly<Record<string, Shape>>;
 
-/** The value, or the reason for a refusal: the end of a sentence whose subject is the document. */
+/** The value, or the reason for a refusal as a predicate: "the document" is its subject. */
 type StrictJson = { readonly value: unknown } | { readonly why: string };
 
 /** Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null: Go ignores it. */
 export function readStrictJson(bytes: Uint8Array, shape: Shape): StrictJson {
   try {
     const text = textOf(bytes);
-    // Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
+    // Go and JavaScript accept the same grammar (RFC 8259). They differ only in how they interpret valid text.
     if (attempt((): unknown => JSON.parse(text), undefined) === undefined) throw new Refusal('is not one JSON value');
     return { value: new Reader(text).value(shape) };
   } catch (error) {
@@ -50,11 +50,11 @@ function textOf(bytes: Uint8Array): string {
 }
 
 /**
- * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
+ * Folds a member name so that two names are equal here if they are equal in Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 function foldedName(name: string): string {
-  // Of ASCII, only capitals fold.
+  // In ASCII, only capitals fold.
   if (/^[ -@[-~]*$/.test(name)) return name;
   return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
 }
@@ -62,19 +62,19 @@ function foldedName(name: string): string {
 const noMembers: Members = {};
 const spellings = new WeakMap<Members, ReadonlyMap<string, string>>();
 
-/** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
+/** Returns the known names by their folded form. Computed once per shape, because a document may have millions of objects. */
 function spellingsOf(members: Members): ReadonlyMap<string, string> {
   const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
   spellings.set(members, found);
   return found;
 }
 
-/** Reads a text whose grammar is valid. */
+/** Reads grammatically valid JSON. */
 class Reader {
   readonly #text: string;
   #at = 0;
   #values = 0;
-  /** Where the reader is: the names and positions from the top. */
+  /** The path to the current value: names and positions from the top. */
   readonly #path: (string | number)[] = [];
 
   constructor(text: string) {
@@ -119,7 +119,7 @@ class Reader {
       const key = isMap ? name : foldedName(name);
       const twin = names.get(key);
       if (twin !== undefined)
-        throw new Refusal(`has ${said(twin)} and ${said(name)} ${this.#place()}, which is one name to an engine`);
+        throw new Refusal(`has ${said(twin)} and ${said(name)} ${this.#place()}, which engines treat as the same name`);
       const spelling = spelled.get(key) ?? name;
       if (spelling !== name)
         throw new Refusal(`has ${said(name)} ${this.#place()}, which is ${said(spelling)} to an engine`);

@@ -19,13 +19,13 @@ export function formatDuration(ms: number): string {
   return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
 
-/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
+/** Returns foreign text as part of one line: shortened, and without control characters and invisible characters. */
 export function quoteForeign(text: string, limit = 300): string {
   const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
   return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
 
-/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
+/** Does the same for an error, but omits its middle: the beginning shows the work, and the end shows the cause. */
 export function quoteError(text: string, limit = 500): string {
   const clean = quoteForeign(text, Infinity);
   if (clean.length <= limit) return clean;

@@ -9,7 +9,7 @@ export interface Span {
 
 /** Records how long parts of the work took. */
 export interface Timeline {
-  /** @param name of the part, or a function that returns it for the result (undefined after a failure) */
+  /** @param name the part's name, or a function that returns it, called with the result (undefined after a failure) */
   measure<T>(name: string | ((result: T | undefined) => string), work: () => Promise<T>): Promise<T>;
   spans(): readonly Span[];
   /** The beginning, in ms since the epoch. */
@@ -37,7 +37,7 @@ export function timeline(): Timeline {
   };
 }
 
-/** Returns the timeline for one of several parallel works: each part begins with the name. */
+/** Returns the timeline for one of several parallel tasks: each part's name begins with the task's name. */
 export function namedTimeline(timeline: Timeline, name: string): Timeline {
   return {
     ...timeline,

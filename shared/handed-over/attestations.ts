@@ -11,14 +11,14 @@ export interface ImageAttestations {
   /** The index of the image and its attestations. */
   readonly index: Buffer;
   readonly manifests: readonly { readonly descriptor: Descriptor; readonly bytes: Buffer }[];
-  /** What the manifests refer to, with its position in the file. */
+  /** The blobs that the manifests refer to, with their positions in the file. */
   readonly blobs: readonly Pick<SeenEntry, 'digest' | 'size' | 'offset'>[];
   readonly read: ReadRange;
 }
 
 /**
  * Reads the attestations of an identified image. The index may list only that image and its attestations.
- * @param indexDigest in the record
+ * @param indexDigest the digest in the record
  * @throws HandoverError `artifact-corrupt`, `transfer-failed`
  */
 export async function readAttestations(
@@ -69,7 +69,7 @@ function required(seen: SeenTarball, { digest, size }: Descriptor): SeenEntry {
   throw corrupt(`${digest} is missing or has another size`);
 }
 
-/** @param why in words that go on after a colon */
+/** @param why the reason, to follow a colon */
 function corrupt(why: string, cause?: unknown): HandoverError {
   return corruptArtifact(`The attestations in the artifact (${attestationsName}) can't be used: ${why}.`, cause);
 }

@@ -4,11 +4,11 @@ import { type Digest, parseDigest } from '../image/digest.ts';
 import { formatPlatform, type Platform, runsOn } from '../image/platform.ts';
 import type { Identity } from './identity.ts';
 
-/** What the inputs expect of an image. */
+/** The inputs' expectations of an image. */
 export interface Expectations {
   readonly expectedConfigDigest: Digest | undefined;
   readonly expectedRevision: string | undefined;
-  /** The platform that has to run the image; undefined accepts every image. */
+  /** The platform that must be able to run the image; undefined accepts every image. */
   readonly host: Platform | undefined;
 }
 
@@ -25,7 +25,7 @@ export function parseExpectedDigest(text: string): Digest {
 }
 
 /**
- * Compares images with what the inputs expect of them. The expected config digest is that of the first image.
+ * Compares images with the inputs' expectations. The expected config digest applies to the first image.
  * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
  */
 export function requireExpected(

@@ -7,16 +7,16 @@ import { type HandoverRecord, parseRecord, recordName } from '../image/record.ts
 import { identifyByRange, type IdentifiedImage } from './identity.ts';
 import { type Outcome, sideBySide } from './side-by-side.ts';
 
-/** The file that holds the mapping in its artifact. */
+/** The name of the artifact's file with the mapping. */
 export const digestsFileName = 'docker-image-digests.json';
 
 /** An artifact of a run, or the image that this job exported without uploading it. */
 export interface FoundArtifact {
   readonly origin: 'artifact' | 'build';
   readonly content: ArtifactContent;
-  /** Its record; never believed without the bytes that it describes. */
+  /** Its record; never trusted without the bytes that it describes. */
   readonly record: HandoverRecord | undefined;
-  /** Its images, read from their bytes; undefined where only the whole tarball shows them. */
+  /** Its images, identified from their bytes; undefined if that requires the whole tarball. */
   readonly identified: readonly IdentifiedImage[] | undefined;
 }
 
@@ -37,7 +37,7 @@ export async function findArtifact(wanted: string, { store, log, runAttempt }: F
   return identified(await store.open(found), log);
 }
 
-/** Reads the record and identifies the images: some kilobytes. */
+/** Reads the record and identifies the images, which takes some kilobytes. */
 async function identified(content: ArtifactContent, log: Log): Promise<FoundArtifact> {
   const { artifact } = content;
   log.info(
@@ -94,7 +94,7 @@ export function artifactNotFound(
 const opensAtOnce = 8;
 
 /**
- * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * Finds the newest artifact of each name that is wanted, and identifies its images from some kilobytes each. Skips an artifact that
  * contains only the mapping of an earlier step, unless it is named.
  * @param wanted names, patterns and ids
  * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist

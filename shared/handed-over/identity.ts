@@ -27,7 +27,7 @@ import { layerPackingOf, wrongForm } from '../tar/compression.ts';
 import { tarBlock } from '../tar/header.ts';
 
 // An image's identity is computed from the bytes of its config and manifest, never taken from the record. The record only gives
-// the positions of these bytes, and everything else in it has to match them. The inputs' expectations and the engine's image are
+// the positions of these bytes, and everything else in it must match them. The inputs' expectations and the engine's image are
 // compared with this identity.
 
 /** The identity of an image, computed from its bytes. */
@@ -50,9 +50,9 @@ export interface RangedImage {
 }
 
 /**
- * Reads a layer's bytes. Its digest is verified by the consumer.
- * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ * Reads a layer's bytes. The consumer must verify the digest.
+ * @param onBytes called with the number of bytes of each chunk that arrives
+ * @throws HandoverError `artifact-corrupt` during the iteration, when the first bytes don't match the media type
  */
 export async function* layerBytes(
   { digest, size, mediaType, offset }: LocatedLayer,
@@ -70,14 +70,14 @@ export interface IdentifiedImage {
   readonly identity: Identity;
   /** The references in the record. */
   readonly references: readonly Reference[];
-  /** Undefined for an image without a manifest, and where the record lacks a layer's position. */
+  /** Undefined for an image without a manifest, or if the record lacks a layer's position. */
   readonly ranged: RangedImage | undefined;
 }
 
 /**
- * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
- *   Then only the whole tarball shows them
+ * Identifies the images of an artifact from the bytes of their configs and manifests, which are some kilobytes.
+ * @returns the images in the record's order; undefined when the record lacks a position, or the artifact can't be read in parts.
+ *   Then the whole tarball must be read to identify them
  * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
  */
 export async function identifyByRange(
@@ -99,14 +99,14 @@ export async function identifyByRange(
   return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
 }
 
-// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
+// A record with a manifest digest must also have the manifest's position: only that digest identifies the image.
 function hasPlaces({ configAt, manifestAt, manifestDigests }: RecordedImage): boolean {
   return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
 
 type BytesAt = (place: BytePlace) => Promise<Buffer>;
 
-/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
+/** Reads byte ranges, in one request if they are close together, as at the end of a tarball that export-image wrote. */
 async function reader(read: ReadRange, places: readonly BytePlace[]): Promise<BytesAt> {
   const part = (start: number, end: number): Promise<Buffer> => copiedBytes(read(start, end, () => undefined));
   const start = Math.min(...places.map(({ offset }) => offset));
@@ -141,7 +141,7 @@ async function identifiedImage(image: RecordedImage, bytesAt: BytesAt, read: Rea
   return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
 
-/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+/** Returns the manifest's layers with their positions; undefined if the record lacks a position. */
 function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): readonly LocatedLayer[] | undefined {
   const located = layers.flatMap(({ digest, size, mediaType }, position) => {
     const offset = record.layers[position]?.offset;
@@ -152,7 +152,7 @@ function locatedLayers(record: RecordedImage, layers: readonly Descriptor[]): re
 
 /**
  * Compares the record with the image's identity.
- * @param layers the layers in the image's manifest; undefined for an image without one
+ * @param layers the layers in the image's manifest; undefined for an image without a manifest
  * @throws HandoverError `artifact-corrupt` when they differ
  */
 export function requireRecorded(record: RecordedImage, identity: Identity, layers?: readonly Descriptor[]): void {

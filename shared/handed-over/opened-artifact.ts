@@ -9,15 +9,15 @@ import { type Expectations, requireExpected } from './expectations.ts';
 import type { FoundArtifact } from './find.ts';
 import { type IdentifiedImage, requireRecorded } from './identity.ts';
 
-// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
-// references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
-// resolved from some kilobytes (identity.ts). Others show their images only in the whole tarball: `resolveTarball` resolves those
-// when the layers have passed, and before an index or manifest reaches the engine.
+// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and future
+// references. Only this file compares the images with the inputs' expectations. Most artifacts are resolved from some kilobytes
+// (identity.ts). For others, the images are known only after the whole tarball is read: `resolveTarball` resolves those after the
+// last layer, and before an index or manifest reaches the engine.
 
-/** The reference of an image that has none of its own. */
+/** The reference for an image without references. */
 export const fallbackReference = parseTaggedReference('charon:local');
 
-/** What the inputs want of an artifact's images. */
+/** The images that the inputs request from an artifact. */
 export interface Wish extends Expectations {
   /** The only reference that the image will have; undefined keeps the artifact's images and references. */
   readonly reference: Reference | undefined;
@@ -28,17 +28,17 @@ export interface ResolvedImage extends IdentifiedImage {
   readonly references: readonly [Reference, ...Reference[]];
 }
 
-/** The main image first. */
+/** At least one image, with the main image first. */
 export type ResolvedImages<Image = ResolvedImage> = readonly [Image, ...Image[]];
 
 /** An artifact whose record and images have been resolved against a wish. */
 export interface OpenedArtifact extends FoundArtifact {
   readonly wish: Wish;
-  /** Undefined where only the whole tarball shows the images. */
+  /** Undefined if the whole tarball must be read to identify the images. */
   readonly images: ResolvedImages | undefined;
 }
 
-/** An image as a whole tarball contains it; with a generated manifest if the tarball has none for it. */
+/** An image from a whole tarball, with a generated manifest if the tarball contains none. */
 export interface TarballResolvedImage extends Omit<ResolvedImage, 'ranged'> {
   readonly contents: ImageContents;
   /** Names of its layers in the tarball, in the order they are applied. */
@@ -52,15 +52,15 @@ export interface TarballResolvedImage extends Omit<ResolvedImage, 'ranged'> {
 export function resolveArtifact(found: FoundArtifact, wish: Wish): OpenedArtifact {
   const { identified, record } = found;
   const images = identified === undefined ? undefined : requireOne(selectImages(identified, wish.reference));
-  // A record alone is only a claim. It can be a reason to load nothing, never to load.
+  // A record alone is only a claim. It can be a reason to refuse an image, but never to load it.
   const claims = record === undefined ? [] : selectImages(imagesOf(record), wish.reference);
   requireExpected(wish, images?.map(({ identity }) => identity) ?? claims);
   return { ...found, wish, images };
 }
 
 /**
- * Returns all images with their own references. A wanted reference selects the image that has it, else the first image, and
- * becomes its only reference.
+ * Returns all images with their own references. A wanted reference selects the image with that reference, or else the first
+ * image, and becomes the image's only reference.
  */
 function selectImages<T extends { readonly references: readonly Reference[] }>(
   images: readonly T[],
@@ -79,14 +79,14 @@ function hasReference(references: readonly Reference[], wanted: Reference): bool
   return references.some((reference) => formatReference(reference) === formatReference(wanted));
 }
 
-/** Returns the same images as a list of at least one. */
+/** Returns the same images, typed as a list of at least one. */
 export function requireOne<T>([first, ...others]: readonly T[]): ResolvedImages<T> {
   if (first === undefined) throw new RangeError('an artifact without an image');
   return [first, ...others];
 }
 
 /**
- * Returns the artifact with one image only, for a wish that must not select by guessing.
+ * Returns the artifact with only one image, for a wish that must not guess which image is meant.
  * @param wanted the reference of that image; undefined when the artifact contains one image
  * @throws HandoverError `image-not-found`
  */
@@ -108,7 +108,7 @@ export function onlyImage(found: FoundArtifact, wanted: Reference | undefined): 
 /**
  * Resolves the images that a whole tarball contained against the artifact's record and its wish.
  * @param images all images of the tarball
- * @param platform selects one of several
+ * @param platform selects among several platforms
  * @param needsManifest whether to refuse an image without a manifest of its own
  * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch`, `image-mismatch`,
  *   `revision-mismatch`
@@ -131,7 +131,7 @@ export function resolveTarball(
     );
   requireDistinctReferences(selected);
   const resolved = requireOne(selected.map(resolvedImage));
-  // Known images were compared before, and the tarball has to contain these.
+  // Images that were identified before have already been compared, and the tarball must contain them.
   const identities = resolved.map(({ identity }) => identity);
   if (known === undefined) requireExpected(wish, identities);
   return resolved;
@@ -139,11 +139,11 @@ export function resolveTarball(
 
 interface SelectedImage extends Pick<ResolvedImage, 'references'> {
   readonly image: TarballImage;
-  /** Undefined where the tarball contains none. */
+  /** Undefined if the tarball contains no manifest. */
   readonly manifest: TarballManifest | undefined;
 }
 
-/** Selects all images with a reference, or else the only image. */
+/** Selects all images with references or, if there are none, the only image. */
 function unrecordedImages(
   images: readonly TarballImage[],
   wanted: Reference | undefined,
@@ -161,7 +161,7 @@ function unrecordedImages(
   return [...distinct.values()].map(choose);
 }
 
-/** Selects the images in the record, which have to match the record and the identified images. */
+/** Selects the images in the record, which must match the record and the identified images. */
 function recordedImages(
   images: readonly TarballImage[],
   record: HandoverRecord,
@@ -183,7 +183,7 @@ function recordedImages(
   });
 }
 
-/** @param known the digest of the manifest that was read by its position, before those in the record */
+/** @param known the digest of the manifest read by its position; takes precedence over the digests in the record */
 function requireManifest(
   { manifests }: TarballImage,
   known: Digest | undefined,
@@ -196,7 +196,7 @@ function requireManifest(
   throw corrupt(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${existing})`);
 }
 
-/** Of two images with one reference, the second would replace the first, which would still count as verified. */
+/** Throws if two images share a reference: the second would replace the first, which would still count as verified. */
 function requireDistinctReferences(selected: readonly SelectedImage[]): void {
   const owners = new Map<string, Digest>();
   for (const { image, references } of selected)
@@ -212,8 +212,8 @@ function requireDistinctReferences(selected: readonly SelectedImage[]): void {
     }
 }
 
-// A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
-// unpredictable.
+// A containerd store would generate a manifest for an image without one, from the layers in the store. The image ID would then
+// be unpredictable.
 function resolvedImage({ image, manifest, references }: SelectedImage): TarballResolvedImage {
   const contents = contentsOf(image.configBytes, image.config, manifest ?? generatedManifest(image));
   const { config, configDigest, manifestDigest } = contents;

@@ -24,7 +24,7 @@ interface RunFacts {
   readonly wanted: readonly string[];
   /** `owner/name` of this job's repository. */
   readonly ownRepository: string;
-  /** The input that `repository` is read from. */
+  /** The name of the input for `repository`. */
   readonly repositoryInput?: string;
 }
 

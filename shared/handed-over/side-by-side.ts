@@ -33,8 +33,8 @@ export async function sideBySide<T, U>(
 
 /**
  * Returns the values if no task failed.
- * @param done the successful work, as a participle: `loaded`
- * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
+ * @param done a participle for the successful work, such as `loaded`
+ * @throws HandoverError that lists every failed task; with their code if all have the same one, otherwise `load-failed`
  */
 export function requireAll<T>(outcomes: readonly Outcome<T>[], done: string): readonly T[] {
   const failures = outcomes.filter((outcome) => !outcome.ok);

@@ -15,14 +15,14 @@ export function requireArtifactName(name: string): string {
   );
 }
 
-/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
+/** Returns whether a text is a pattern for names: it contains a `*` (any characters) or a `?` (one character). */
 export function isPattern(text: string): boolean {
   return /[*?]/.test(text);
 }
 
 /** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is proportional to both lengths. */
 export function matchesPattern(pattern: string, name: string): boolean {
-  // Whether the part of the pattern that was read matches the first `length` characters of the name.
+  // Whether the part of the pattern read so far matches the first `length` characters of the name.
   let matches = Array.from({ length: name.length + 1 }, (_, length) => length === 0);
   for (const mark of pattern.split('')) {
     const shortest = matches.indexOf(true);
@@ -50,7 +50,7 @@ export function isWanted(wanted: string, { id, name }: { readonly id: number; re
 }
 
 /**
- * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Each is returned once.
+ * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Returns each once.
  * @throws HandoverError `invalid-input`
  */
 export function chooseWanted(names: readonly string[], ids: readonly string[]): readonly string[] {

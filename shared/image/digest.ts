@@ -7,7 +7,7 @@ export function isDigest(text: unknown): text is Digest {
   return typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 }
 
-/** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
+/** Returns whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
 export function isOtherDigest(text: unknown): text is string {
   return (
     typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text)
@@ -19,7 +19,7 @@ export function blobDigest(path: string): Digest | undefined {
   return parseDigest(/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? '');
 }
 
-/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
+/** Parses `sha256:<hex>`, or the bare hex that some clients print. Returns undefined for anything else. */
 export function parseDigest(text: string): Digest | undefined {
   const full = text.includes(':') ? text : `sha256:${text}`;
   return isDigest(full) ? full : undefined;

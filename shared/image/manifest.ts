@@ -21,13 +21,13 @@ import { archiveShape, configShape, manifestShape } from './shapes.ts';
 /** How layers are stored in a manifest (OCI image-spec, layer.md). */
 export type LayerFormat = 'gzip' | 'zstd' | 'uncompressed';
 
-/** A format and its level; without one the compressor's own default counts. */
+/** A format and its compression level. Without a level, the compressor's default applies. */
 export interface LayerCompression {
   readonly format: LayerFormat;
   readonly level: number | undefined;
 }
 
-/** How a layer of that format is called in a manifest. */
+/** Returns the media type of a layer in that format. */
 export function layerMediaType(format: LayerFormat): string {
   const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' } as const;
   return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
@@ -44,7 +44,7 @@ export const mediaTypes = {
   dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
 } as const;
 
-/** Points to a blob: what it is, which, and its size in bytes. */
+/** Refers to a blob by media type, digest, and size in bytes. */
 export interface BlobDescriptor {
   readonly mediaType: string;
   readonly digest: Digest;
@@ -61,7 +61,7 @@ export interface Descriptor extends BlobDescriptor {
 export interface Manifest {
   readonly bytes: Buffer;
   readonly digest: Digest;
-  /** The OCI type when it isn't set. */
+  /** The OCI type if the manifest doesn't contain one. */
   readonly mediaType: string;
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
@@ -73,7 +73,7 @@ export interface ImageConfig {
   readonly diffIds: readonly Digest[];
   readonly labels: Readonly<Record<string, string>>;
   readonly created?: string | undefined;
-  /** Its member `config`: what containers are made of. */
+  /** Its member `config`: the settings of containers made from the image. */
   readonly config: JsonObject;
 }
 
@@ -88,14 +88,14 @@ export function isIndex(descriptor: Descriptor): boolean {
   return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
 }
 
-/** Whether a manifest's config is an image's: a signature or a chart has another one. */
+/** Returns whether a manifest's config is an image config. Signatures and charts have other types. */
 export function isImageConfig({ mediaType }: Descriptor): boolean {
   return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
 
 /**
- * What is wrong between an image's config and the manifest that names it; undefined when they fit. A registry or an engine refuses
- * such an image later, after the step.
+ * Returns how an image's config contradicts its manifest, or undefined if they match. A registry or an engine would refuse such an
+ * image later, after the step.
  * @returns the end of a sentence whose subject is the manifest
  */
 export function configFault({ config, layers }: Manifest, bytes: Buffer, { diffIds }: ImageConfig): string | undefined {
@@ -107,7 +107,7 @@ export function configFault({ config, layers }: Manifest, bytes: Buffer, { diffI
   return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
 }
 
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+/** Returns whether a descriptor is an attestation, stored as a manifest of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 export function isAttestation(descriptor: Descriptor): boolean {
   return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
 }
@@ -118,14 +118,14 @@ export function isAttestationOf(descriptor: Descriptor, image: Digest): boolean 
 }
 
 /**
- * Returns the image's names in an index. The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes
- * a tag alone (`v1`), which names no repository. skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a
- * reference as the image's name.
+ * Returns the image's names in an index. The first annotation is containerd's, and contains a full reference. BuildKit writes only a
+ * tag (`v1`) to the other one, without a repository. skopeo writes the name from its command line (`oci-archive:FILE:app:v1`), and
+ * docker load uses a reference there as the image's name.
  */
 export function namesOf({ annotations }: Descriptor): readonly Reference[] {
   const short = annotations['org.opencontainers.image.ref.name'];
   const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-  // Some tools write something else there.
+  // Some tools write other text there.
   const reference = name === undefined ? undefined : attempt(() => parseReference(name), undefined);
   return reference === undefined ? [] : [reference];
 }
@@ -143,7 +143,7 @@ export function isIndexDocument(bytes: Uint8Array, where: string): boolean {
   return document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
 }
 
-/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+/** @throws HandoverError `tarball-invalid`, including for layers with `urls` and nondistributable layers */
 export function parseManifest(bytes: Buffer, where: string): Manifest {
   const value = document(bytes, manifestShape, where, 'an image manifest');
   requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
@@ -166,7 +166,7 @@ export function parseManifest(bytes: Buffer, where: string): Manifest {
   };
 }
 
-/** Refuses a document that is a manifest to one reader and an index to another (containerd, core/images/image.go, validateMediaType). */
+/** Throws for a document that one reader takes for a manifest and another for an index (containerd, core/images/image.go, validateMediaType). */
 function requireKind(value: JsonObject, where: string, types: readonly string[], foreign: readonly string[]): void {
   const mediaType = stringOr(value['mediaType'], '');
   if (!types.includes(mediaType)) throw ambiguous(where, `calls itself ${quoteForeign(mediaType, 100)}`);
@@ -174,7 +174,7 @@ function requireKind(value: JsonObject, where: string, types: readonly string[],
   if (member !== undefined) throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
 
-/** @throws HandoverError `tarball-invalid` when no engine could take a config of `size` bytes */
+/** @throws HandoverError `tarball-invalid` when a config of `size` bytes is too large for every engine */
 export function requireConfigSize(size: number): void {
   if (size <= limits.jsonBytes) return;
   throw invalidTarball(
@@ -191,7 +191,7 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   const diffIds = stringsOf(rootfs['diff_ids']);
   const other = diffIds.find(isOtherDigest);
   if (other !== undefined) throw unsupportedDigest(where, other);
-  if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is no sha256 digest');
+  if (!diffIds.every(isDigest)) throw ambiguous(where, 'has a diff ID that is not a sha256 digest');
   const config = objectOf(value['config']);
   return {
     platform: platformIn(value),
@@ -202,7 +202,7 @@ export function parseConfig(bytes: Uint8Array, where: string): ImageConfig {
   };
 }
 
-/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+/** @throws HandoverError `tarball-invalid`, including for layers with `urls` and nondistributable layers */
 export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly ArchiveImage[] {
   const value = strict(bytes, archiveShape, where, 'a list of images');
   if (!Array.isArray(value)) throw invalid(where, 'a list of images', bytes);
@@ -215,7 +215,7 @@ export function parseArchiveManifest(bytes: Uint8Array, where: string): readonly
   });
 }
 
-/** Makes the manifest of a config and its layers. */
+/** Creates the manifest for a config and its layers. */
 export function formatManifest(
   config: Pick<Descriptor, 'digest' | 'size'>,
   layers: readonly BlobDescriptor[],
@@ -232,8 +232,9 @@ export function formatManifest(
 }
 
 /**
- * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
- * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
+ * Creates an index of images for several platforms, sorted by platform name so that the same images give the same bytes. If all
+ * manifests are Docker's, creates a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images,
+ * as in BuildKit's indexes.
  */
 export function formatIndex(
   images: readonly (BlobDescriptor & {
@@ -269,7 +270,7 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
   const data = stringOr(value['data'], '');
   if (data !== '' && digestOf(Buffer.from(data, 'base64')) !== digest)
     throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-  // An attestation's is `unknown`; some tools leave members out.
+  // An attestation has the platform `unknown`, and some tools omit members.
   const isKnown = isObject(platform) && [platform['os'], platform['architecture']].every((text) => stringOr(text, ''));
   return {
     mediaType,
@@ -280,12 +281,12 @@ function parseDescriptor(value: JsonObject, where: string): Descriptor {
   };
 }
 
-// None, or one of RFC 6838, section 4.2: it is sent on in a header.
+// Empty, or a media type of RFC 6838, section 4.2, because it will be sent in a header.
 const mediaTypePattern = /^(?:[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126})?$/i;
 
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
 
-/** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
+/** Throws for content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
 function requireHere({ urls, digest, mediaType }: JsonObject, where: string): void {
   const [url] = arrayOf(urls);
   const type = stringOr(mediaType, '');
@@ -343,11 +344,11 @@ export interface ImageContents {
   readonly manifestDigest: Digest;
   readonly manifestBytes: Buffer;
   readonly manifestMediaType: string;
-  /** In the order of application. A blob can occur twice. */
+  /** In the order they are applied. A blob can occur twice. */
   readonly layers: readonly Descriptor[];
 }
 
-/** Returns an image's contents by its config and one of its manifests. */
+/** Returns an image's contents from its config and one of its manifests. */
 export function contentsOf(configBytes: Buffer, config: ImageConfig, manifest: Manifest): ImageContents {
   return {
     configDigest: manifest.config.digest,
@@ -360,7 +361,7 @@ export function contentsOf(configBytes: Buffer, config: ImageConfig, manifest: M
   };
 }
 
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+/** Returns the error for an OCI layout that a builder or an engine has written for this step. */
 export function invalidLayout(message: string): HandoverError {
   return invalidTarball(message, 'Run the export again; if it repeats, report the builder and its version.');
 }

@@ -10,7 +10,7 @@ export interface Platform {
   readonly variant?: string | undefined;
 }
 
-/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
+/** @throws HandoverError `invalid-input` when the text is not a single `os/arch[/variant]` */
 export function parsePlatform(text: string): Platform {
   const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
   const [, os, architecture, variant] = match ?? [];
@@ -36,12 +36,12 @@ const architectureNames: Readonly<Record<string, string>> = {
 /** Returns a platform with the usual name of its architecture, and without a default variant. */
 export function platformOf(os: string, name: string, variant?: string): Platform {
   const architecture = architectureNames[name] ?? (name || unknown);
-  // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
+  // Default variants of containerd/platforms: v8 for arm64, v1 for amd64.
   const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
   return { os, architecture, variant: variant === '' || isDefault ? undefined : variant };
 }
 
-/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+/** Reads the platform in a config or a descriptor. The default os is Linux. */
 export function platformIn({ os, architecture, variant }: JsonObject): Platform {
   return platformOf(stringOr(os, '') || 'linux', stringOr(architecture, ''), stringOr(variant, undefined));
 }
@@ -50,7 +50,7 @@ export function formatPlatform(platform: Platform): string {
   return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
 }
 
-/** Whether two platforms are one; an unknown architecture may be any. */
+/** Returns whether two platforms are the same. An unknown architecture matches any. */
 export function samePlatform(one: Platform, other: Platform): boolean {
   if (!isKnown(one) || !isKnown(other)) return one.os === other.os;
   const textOf = ({ os, architecture, variant }: Platform): string =>
@@ -58,12 +58,12 @@ export function samePlatform(one: Platform, other: Platform): boolean {
   return textOf(one) === textOf(other);
 }
 
-/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
+/** Returns whether an engine on platform `host` can run images for `image`: same os and architecture, any variant. */
 export function runsOn(image: Platform, host: Platform): boolean {
   return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
 
-/** Returns whether the architecture is known. Engines also load images without one. */
+/** Returns whether the architecture is known. Engines also load images without an architecture. */
 export function isKnown({ architecture }: Platform): boolean {
   return architecture !== unknown;
 }

@@ -26,7 +26,7 @@ import {
 /** The record's file name within the artifact. */
 export const recordName = 'image-handover.json';
 
-/** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
+/** The artifact's tar with the image's attestations: their blobs, and as `index.json` the index of the image and the attestations. */
 export const attestationsName = 'image-attestations.tar';
 
 const recordSchema = 1;
@@ -42,26 +42,26 @@ function wrongSchema(found: unknown): HandoverError {
   );
 }
 
-/** @param why in words that go on after a colon */
+/** @param why the reason, to follow a colon */
 export function corrupt(why: string, cause?: unknown): HandoverError {
   return corruptArtifact(`The record ${recordName} in the artifact can't be used: ${why}.`, cause);
 }
 
 /** A layer in the tarball. */
 export interface RecordLayer extends BlobDescriptor {
-  /** Where the layer's bytes start within the plain tarball; unknown for a tarball that we didn't write. */
+  /** The offset of the layer's bytes in the plain tarball; unknown for a tarball that export-image didn't write. */
   readonly offset?: number | undefined;
 }
 
 export type TarballCompression = 'none' | 'gzip' | 'zstd';
 
-/** Who made the artifact. */
+/** The job that made the artifact. */
 export interface Producer {
   readonly repository: string;
   readonly runId: string;
   readonly runAttempt: number;
   readonly commit: string;
-  /** Job id and position in its matrix: the same for every attempt of one job, and for no other job of the run. */
+  /** Job id and position in its matrix: the same for every attempt of a job, and unique in the run. */
   readonly jobKey: string;
 }
 
@@ -71,39 +71,39 @@ export interface BytePlace {
   readonly size: number;
 }
 
-/** One image, and what it must be on every engine. */
+/** An image, with the properties that it must have on every engine. */
 export interface RecordedImage extends Pick<ImageConfig, 'platform' | 'diffIds' | 'labels'> {
   readonly references: readonly TaggedReference[];
   readonly configDigest: Digest;
-  /** Digests of the image's manifest, then of indexes around it. */
+  /** Digests of the image's manifest, then of the indexes that contain it. */
   readonly manifestDigests: readonly Digest[];
   readonly layers: readonly RecordLayer[];
-  /** Where its config lies; unknown in a tarball that is compressed. */
+  /** The position of its config; unknown in a compressed tarball. */
   readonly configAt?: BytePlace | undefined;
-  /** Where its manifest lies, if it has one. */
+  /** The position of its manifest, if it has one. */
   readonly manifestAt?: BytePlace | undefined;
 }
 
-/** All images of a record, the first one first. */
+/** Returns all images of a record, with the main image first. */
 export function imagesOf(record: HandoverRecord): readonly RecordedImage[] {
   return [record, ...(record.further ?? [])];
 }
 
-/** When an image was handed over, in ms since the epoch by its job's own clock. */
+/** The times of an image's handover, in ms since the epoch by the exporting job's clock. */
 export interface RecordTimes {
   /** The step began. */
   readonly began: number;
-  /** The build of the image started, or what takes its place. */
+  /** The build of the image started, or the work that replaces it. */
   readonly started: number;
-  /** The image was built, or taken from where it was. */
+  /** The image was built, or read from its source. */
   readonly built: number;
-  /** All of it had passed to the artifact service. */
+  /** All of it was sent to the artifact service. */
   readonly ready: number;
 }
 
-/** What was handed over: `image-handover.json` in the artifact. Written by export, only read by load. */
+/** Describes the handed-over images: `image-handover.json` in the artifact. Written by export, only read by load. */
 export interface HandoverRecord extends RecordedImage {
-  /** Images that are in the tarball besides. */
+  /** Additional images in the tarball. */
   readonly further?: readonly RecordedImage[] | undefined;
   readonly created?: string | undefined;
   /** The tarball's file name within the artifact. */
@@ -112,14 +112,14 @@ export interface HandoverRecord extends RecordedImage {
   readonly tarballDigest: Digest;
   readonly tarballCompression: TarballCompression;
   readonly producer: Producer;
-  /** Where the image is in a registry too, when the build that made it pushed it. */
+  /** The image's reference in a registry, if its build also pushed it. */
   readonly pushedReference?: PinnedReference | undefined;
   /** Digest of the index of the image and its attestations, if the artifact has any. */
   readonly indexDigest?: Digest | undefined;
   readonly times?: RecordTimes | undefined;
 }
 
-/** @throws HandoverError `tarball-invalid` if the record would be too large to be read */
+/** @throws HandoverError `tarball-invalid` if the record would exceed the limit for reading */
 export function formatRecord(record: HandoverRecord): string {
   const { pushedReference, further, ...rest } = record;
   const text = {
@@ -169,7 +169,7 @@ export function parseRecord(text: string): HandoverRecord {
   return record;
 }
 
-/** Reads a member that may be missing. */
+/** Reads an optional member. */
 function given<T>(from: JsonObject, name: string, read: (from: JsonObject, name: string) => T): T | undefined {
   return from[name] === undefined ? undefined : read(from, name);
 }
@@ -178,7 +178,7 @@ function furtherImages(from: JsonObject, name: string): readonly RecordedImage[]
   const value = from[name];
   const items: readonly unknown[] = Array.isArray(value) ? value : [value];
   if (items.length >= limits.images) throw corrupt(`it lists ${String(items.length)} further images`);
-  // An ignored one would be a missing image.
+  // If an item were ignored, its image would be missing.
   if (!items.every(isObject)) throw corrupt('a further image in it is not a JSON object');
   return items.map(image);
 }
@@ -199,7 +199,7 @@ function image(value: JsonObject): RecordedImage {
 
 function place(from: JsonObject, name: string): BytePlace {
   const found = from[name];
-  if (!isObject(found)) throw corrupt(`its ${name} is no place in the tarball`);
+  if (!isObject(found)) throw corrupt(`its ${name} is not a position in the tarball`);
   return { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') };
 }
 
@@ -250,7 +250,7 @@ function producer(value: unknown): Producer {
   };
 }
 
-// They are shown, and nothing is decided by them: what is no time is left out.
+// The times are only displayed, and no decision depends on them. So invalid times are omitted.
 function times(value: unknown): RecordTimes | undefined {
   if (!isObject(value)) return undefined;
   const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);

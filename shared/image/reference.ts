@@ -8,11 +8,11 @@ export interface Reference {
   readonly repository: string;
   readonly tag?: string | undefined;
   readonly digest?: Digest | undefined;
-  /** Set when upper-case letters had to be lowered: the text as it was given. */
+  /** The original text, if its upper-case letters were converted to lower case. */
   readonly loweredFrom?: string | undefined;
 }
 
-/** The name an image has in an engine or registry. */
+/** The name of an image in an engine or registry. */
 export type TaggedReference = Reference & { readonly tag: string };
 
 /** `repository@sha256:…`: always the same image. */
@@ -24,27 +24,27 @@ const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
 
-/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
+/** Returns whether a text is a valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 export function isTag(text: string): boolean {
   return /^\w[\w.-]{0,127}$/.test(text);
 }
 
 /**
- * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
- * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ * Returns whether a text can only be meant as an image ID: complete, or its first 12 or more digits (`docker image ls` prints 12),
+ * with or without `sha256:`. A repository whose name consists only of such digits needs an explicit tag.
  */
 export function isImageId(text: string): boolean {
   return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
 }
 
-// What no engine takes for a name (distribution/reference, ParseAnyReference).
+// Engines never accept this as a name (distribution/reference, ParseAnyReference).
 function isWholeId(text: string): boolean {
   return /^[0-9a-f]{64}$/i.test(text);
 }
 
 /**
- * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
- * @throws HandoverError `invalid-input` naming what is wrong with the text
+ * Parses one reference. Converts upper-case letters in the repository to lower case, as registries require.
+ * @throws HandoverError `invalid-input` with the reason
  */
 export function parseReference(text: string): Reference {
   const given = text.trim();
@@ -61,7 +61,7 @@ export function parseReference(text: string): Reference {
     throw invalid(text, `"${quoteForeign(digest)}" is not a digest of the form sha256:<64 hex digits>`);
   }
   const repository = parseRepository(name.toLowerCase(), text);
-  // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
+  // In any spelling, an engine would search for an image ID or its first digits (moby, daemon/images/image.go).
   if (repository === 'sha256') throw invalid(text, 'it would be an image ID, not a reference');
   return { repository, tag, digest, loweredFrom: name === name.toLowerCase() ? undefined : given };
 }
@@ -78,19 +78,19 @@ function parseRepository(name: string, text: string): string {
   return familiar(name);
 }
 
-/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+/** Returns the registry that a repository begins with; undefined for a Docker Hub repository in its short form. */
 export function registryOf(repository: string): string | undefined {
   const first = /^[^/]*(?=\/)/.exec(repository)?.[0] ?? '';
   return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
 }
 
-/** The same, with Docker Hub's name: `docker.io`. */
+/** Returns the registry of a repository; for Docker Hub, `docker.io`. */
 export function registryHost(repository: string): string {
   return registryOf(repository) ?? 'docker.io';
 }
 
-// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
-// be an image ID keeps its library/.
+// docker.io/library/x, docker.io/x and library/x are the same repository, which `docker image ls` prints as x. The library/
+// is kept if the rest would be an image ID.
 function familiar(repository: string): string {
   const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
   const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
@@ -104,20 +104,20 @@ function invalid(text: string, why: string): HandoverError {
   );
 }
 
-/** The text Docker prints and takes: `charon:local`. */
+/** Returns the text that Docker prints and accepts: `charon:local`. */
 export function formatReference(reference: Reference): string {
   const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
   const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
   return `${reference.repository}${tag}${digest}`;
 }
 
-/** A name that more than one of these references have, as people write it; undefined when each has its own. */
+/** Returns a name that several of these references share, in its usual spelling; undefined if all names differ. */
 export function repeatedName(references: readonly Reference[]): string | undefined {
   const names = references.map(formatReference);
   return names.find((name, position) => names.indexOf(name) !== position);
 }
 
-/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
+/** Returns the full reference, with registry and `library/`: `docker.io/library/charon:local`. */
 export function canonicalReference(reference: Reference): string {
   if (registryOf(reference.repository) !== undefined) return formatReference(reference);
   const library = reference.repository.includes('/') ? '' : 'library/';
@@ -125,7 +125,7 @@ export function canonicalReference(reference: Reference): string {
 }
 
 /**
- * Parses the name of a handed-over image: tagged (`latest` when no tag is given), without a digest.
+ * Parses the name of a handed-over image: tagged (`latest` if no tag is given), without a digest.
  * @throws HandoverError `invalid-input`
  */
 export function parseTaggedReference(text: string): TaggedReference {
@@ -137,7 +137,7 @@ export function parseTaggedReference(text: string): TaggedReference {
 }
 
 /**
- * Parses a reference by digest. A tag in it is dropped.
+ * Parses a reference by digest. Drops its tag, if any.
  * @throws HandoverError `invalid-input`
  */
 export function parsePinnedReference(text: string): PinnedReference {

@@ -1,12 +1,12 @@
 import type { Shape } from '../base/strict-json.ts';
 
-// The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
+// The shapes of the documents that define an image, as in the engines' structs. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
 // daemon/internal/image/tarexport; docker-image-spec 1.3 (specs-go/v1).
 
 const strings: Shape = { items: 'string' };
 const stringMap: Shape = { values: 'string' };
-/** A set: only its member names matter. */
+/** A Go set: only its member names matter. */
 const names: Shape = { values: { members: {} } };
 
 const platform: Readonly<Record<string, Shape>> = {
@@ -30,7 +30,7 @@ const descriptor: Shape = {
   },
 };
 
-/** A manifest or an index. Both have the members of the other, so that a document can't be both. */
+/** A manifest or an index. The shape has the members of both, so that a document can't be both. */
 export const manifestShape: Shape = {
   members: {
     schemaVersion: 'integer',

@@ -14,7 +14,7 @@ import type { WorkflowEvent } from './workflow-event.ts';
 const shortShaLength = 7;
 
 /**
- * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * Returns the tag that is unique to the commit: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
  * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
  * @returns undefined if the event has no commit
  */
@@ -24,7 +24,7 @@ export function immutableTag(event: WorkflowEvent): string | undefined {
   if (event.kind === 'pull-request') return `pr-${String(event.number)}-${short}`;
   if (event.kind === 'merge-queue') return `merge-queue-pr-${String(event.number)}-${short}`;
   if (event.kind === 'commit') return `sha-${short}`;
-  // `feature/Add_New-Feature` becomes `feature-add-new-feature`. Leaves room for `-<short sha>` in Docker's 128 characters.
+  // `feature/Add_New-Feature` becomes `feature-add-new-feature`. 120 characters leave room for `-<short sha>` in Docker's 128.
   const name = event.name
     .toLowerCase()
     .replace(/[^a-z0-9.-]/gu, '-')
@@ -33,8 +33,8 @@ export function immutableTag(event: WorkflowEvent): string | undefined {
 }
 
 /**
- * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
- * commit, there are none.
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Returns none
+ * without a commit.
  */
 function automaticTags(event: WorkflowEvent): readonly string[] {
   const immutable = immutableTag(event);
@@ -57,8 +57,8 @@ function fitted(tag: string, maxLength: number): string {
 }
 
 /**
- * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
- * @throws HandoverError `invalid-input` with the text, if it has no reference
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Drops empty lines.
+ * @throws HandoverError `invalid-input` with the text, if it contains no reference
  */
 export function parseMetadataTags(text: string): readonly [Reference, ...Reference[]] {
   return parseTagList(text, parseReference);
@@ -91,14 +91,14 @@ export function lines(text: string): readonly string[] {
     .filter((line) => line !== '');
 }
 
-// The action's `sep-tags` can be a comma, which no reference contains.
+// The action's `sep-tags` can be a comma. References never contain commas.
 function tagLines(text: string): readonly string[] {
   const json = text.trimStart().startsWith('{') ? parseJson(text) : undefined;
   const parts = isObject(json) ? stringsOf(json['tags']) : [text];
   return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
 }
 
-/** @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty */
+/** @param repository the repository of bare tags, which metadata-action returns when its input `images` is empty */
 function taggedReference(line: string, repository: string | undefined): TaggedReference {
   if (/[/:@]/.test(line)) return parseTaggedReference(line);
   if (repository !== undefined) return parseTaggedReference(`${repository}:${line}`);
@@ -154,7 +154,7 @@ function tagText(
   return automaticTags(event).join('\n');
 }
 
-// Returned unchanged, so that each reference made from it has its original spelling.
+// Returns the text unchanged, so that each reference made from it keeps the original spelling.
 function requireRepository(given: string | undefined): string | undefined {
   if (given === undefined) return undefined;
   const { tag, digest } = parseReference(given);

@@ -3,20 +3,20 @@ import { quoteForeign } from '../base/text.ts';
 
 /** The runner's facts about the event that started the workflow; missing ones are empty. */
 export interface EventFacts {
-  /** GITHUB_EVENT_NAME; a called workflow has its caller's. */
+  /** GITHUB_EVENT_NAME; in a called workflow, its caller's event. */
   readonly name: string;
-  /** The JSON of GITHUB_EVENT_PATH; undefined when there is none. */
+  /** The JSON of GITHUB_EVENT_PATH; undefined without a payload. */
   readonly payload: unknown;
   /** GITHUB_REF: `refs/heads/…`, `refs/tags/…` or `refs/pull/<number>/merge`. */
   readonly ref: string;
   readonly refName: string;
   readonly refType: string;
   readonly sha: string;
-  /** GITHUB_HEAD_REF, of pull requests only. */
+  /** GITHUB_HEAD_REF; only pull requests have it. */
   readonly headRef: string;
 }
 
-/** What the workflow runs for. A schedule, a manual run and the like run for the branch or the tag they run on. */
+/** The subject of the workflow run. Schedules, manual runs and the like run for the branch or tag that they run on. */
 export type WorkflowEvent =
   /** `sha` is the head of the pull request, never the merge commit; `branch` is its head branch, if known. */
   | {
@@ -25,16 +25,16 @@ export type WorkflowEvent =
       readonly sha: string;
       readonly branch?: string | undefined;
     }
-  /** `branch` is the queue's own, `gh-readonly-queue/…`; `number` the last pull request of the group. */
+  /** `branch` is the queue's temporary branch, `gh-readonly-queue/…`; `number` is the last pull request of the group. */
   | { readonly kind: 'merge-queue'; readonly number: number; readonly sha: string; readonly branch: string }
   | { readonly kind: 'branch'; readonly name: string; readonly sha: string; readonly isDefault: boolean }
   | { readonly kind: 'tag'; readonly name: string; readonly sha: string }
-  /** A commit that no branch or tag is named for, such as a deployment of a bare commit. */
+  /** A commit without a branch or tag, such as a deployment of a bare commit. */
   | { readonly kind: 'commit'; readonly sha: string }
   | { readonly kind: 'none'; readonly reason: string };
 
 // Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
-// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+// payload-examples. Payloads are checked member by member: other forges and local runners omit some.
 
 /** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
 const branchEvents: readonly string[] = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
@@ -56,7 +56,7 @@ export function workflowEvent(facts: EventFacts): WorkflowEvent {
   return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
 }
 
-/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+/** Returns the image's source branch: for a pull request, its head branch; undefined for a tag or a bare commit. */
 export function branchOf(event: WorkflowEvent): string | undefined {
   if (event.kind === 'branch') return event.name;
   return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
@@ -69,7 +69,7 @@ function pullRequest(facts: EventFacts, payload: JsonObject): WorkflowEvent {
   const number = [request['number'], payload['number'], fromRef].find(isNumber);
   const sha = firstCommit(head['sha']);
   if (number === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull request number`);
-  // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
+  // GITHUB_SHA is this run's merge commit. A tag with it could not be found from the head's commit.
   if (sha === undefined) return none(`the payload of ${quoteForeign(facts.name)} has no pull_request.head.sha`);
   return { kind: 'pull-request', number, sha, branch: stringOr(head['ref'], '') || facts.headRef || undefined };
 }
@@ -79,12 +79,12 @@ function mergeGroup(facts: EventFacts, payload: JsonObject): WorkflowEvent {
   return ofRef(stringOr(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
 }
 
-/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+/** A workflow_run event runs on the default branch, but is about the commit of the run that triggered it. */
 function triggeringRun(payload: JsonObject): WorkflowEvent {
   const run = objectOf(payload['workflow_run']);
   const trigger = stringOr(run['event'], '');
   const branch = stringOr(run['head_branch'], '');
-  // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+  // For a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
   const sha = firstCommit(
     trigger === 'pull_request_target' ? undefined : run['head_sha'],
     objectOf(run['head_commit'])['id'],
@@ -97,7 +97,7 @@ function triggeringRun(payload: JsonObject): WorkflowEvent {
   const request = requests.find((one) => objectOf(one['head'])['sha'] === sha) ?? requests[0];
   const number = request?.['number'];
   if (isNumber(number)) return { kind: 'pull-request', number, sha, branch: branch || undefined };
-  // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
+  // A fork's branch may also be called main, and the payload doesn't list a fork's pull request.
   const [home, head] = [objectOf(payload['repository']), objectOf(run['head_repository'])].map(
     (one) => one['full_name'],
   );

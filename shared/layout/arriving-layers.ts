@@ -11,8 +11,8 @@ import { looksLikeJson, tarBlock } from '../tar/header.ts';
 import type { ArrivingLayer } from '../tar/tarball-writer.ts';
 
 /**
- * Returns a function for a reader of files that another process writes. It is called before each look, waits between two looks, and
- * returns whether to look again. The last look is after the end, so that nothing is missed.
+ * Returns a function for polling files that another process writes. Call it before each check: it waits between checks, and returns
+ * whether to check again. The last check is after the writer has ended, so that nothing is missed.
  * @param written settles when the writer has ended; its error is thrown
  */
 function untilWritten(written: Promise<unknown>, waitMs: number): () => Promise<boolean> {
@@ -36,7 +36,7 @@ const growEveryMs = 10;
 /** The digest and size of a layer's blob, from its name and its writer. */
 type LayerBlob = Omit<ArrivingLayer, 'chunks'>;
 
-/** @param wholePath the file's path when it is complete */
+/** @param wholePath the file's path once it is complete */
 async function* growingFileChunks(
   path: string,
   wholePath: string,
@@ -49,7 +49,7 @@ async function* growingFileChunks(
   yield* verified(blob, wholePath, transientFileChunks(file, grows));
 }
 
-/** Verifies a layer's file. Throws `tarball-invalid` when it has another size or digest by now. */
+/** Verifies a layer's file. Throws `tarball-invalid` if its size or digest has changed. */
 function verified(blob: LayerBlob, path: string, chunks: LentChunks): LentChunks {
   const { size, digest } = blob;
   return verifiedChunks(chunks, blob, (found) =>
@@ -64,9 +64,9 @@ const lookEveryMs = 25;
 type Growing = ArrivingLayer & { readonly arrived: number };
 
 /**
- * Returns the layers of an OCI layout that is being written, each once: first the complete ones, then the one with the largest part
- * written, whose bytes follow while it grows. The writer renames a complete layer into place: so do BuildKit's client (containerd,
- * plugins/content/local/writer.go) and writeOciLayout.
+ * Returns the layers of an OCI layout that is being written, each once: complete layers first, then the layer with the most bytes
+ * written so far, which is read while it grows. The writer must rename a complete layer into place, as BuildKit's client (containerd,
+ * plugins/content/local/writer.go) and writeOciLayout do.
  * @param written settles when the layout is written; its error ends the iteration
  */
 export async function* arrivingLayers(layout: string, written: Promise<unknown>): AsyncGenerator<ArrivingLayer> {
@@ -87,7 +87,7 @@ export async function* arrivingLayers(layout: string, written: Promise<unknown>)
 
 /**
  * Returns the complete layers of an OCI layout, by digest.
- * @param seen blobs to skip. Blobs that are no layers are added.
+ * @param seen blobs to skip. Blobs that are not layers are added to it.
  */
 export async function* completeLayers(layout: string, seen: Set<Digest>): AsyncGenerator<ArrivingLayer> {
   const names = await readdir(join(layout, 'blobs', 'sha256')).catch(() => []);
@@ -101,7 +101,7 @@ export async function* completeLayers(layout: string, seen: Set<Digest>): AsyncG
   }
 }
 
-/** Returns some blobs of a complete OCI layout, each once. */
+/** Returns the given blobs of a complete OCI layout, each once. */
 export function layoutBlobs(layout: string, blobs: readonly LayerBlob[]): readonly ArrivingLayer[] {
   return [...new Map(blobs.map((blob) => [blob.digest, storedBlob(layout, blob)])).values()];
 }
@@ -125,12 +125,12 @@ async function growingLayer(
     .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
 }
 
-/** Reads about a blob that containerd's content store is writing (plugins/content/local/store.go); undefined unless it is a layer. */
+/** Reads the state of a layer that containerd's content store is writing (plugins/content/local/store.go). Undefined for other blobs. */
 async function readIngest(layout: string, folder: string, written: Promise<unknown>): Promise<Growing | undefined> {
   const path = join(folder, 'data');
   const read = async (name: string): Promise<string> => (await readSmallFile(join(folder, name), 4096)).toString();
   const files = [read('ref'), read('total'), stat(path)] as const;
-  // It may have been renamed or just begun; the next look shows more.
+  // It may have been renamed or only just created. The next check shows more.
   const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }] as const);
   const digest = parseDigest(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
   const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
@@ -139,7 +139,7 @@ async function readIngest(layout: string, folder: string, written: Promise<unkno
   return { digest, size, arrived, chunks: () => growingFileChunks(path, wholePath, { digest, size }, written) };
 }
 
-/** Returns the same items when there is a first one, or none. Throws errors of the items until then. */
+/** Waits for the first item, then returns all items. Throws an error that occurs before the first item. */
 export async function begun<T>(items: AsyncGenerator<T>): Promise<AsyncIterable<T>> {
   const first = await items.next();
   return (async function* () {

@@ -19,28 +19,28 @@ import { invalidLayout } from '../image/manifest.ts';
 import { layoutEntries, type NamedImage } from '../tar/tarball-writer.ts';
 import { blobPath } from './read-layout.ts';
 
-// An OCI layout for other programs, such as a build with `build-contexts: base=oci-layout://DIR`. It is written next to its place, and
-// gets its name when it is complete. An existing folder is replaced only if it is empty, or an earlier layout of this project. A mount point
-// can't be replaced, so there the layout is written inside, and its index is put in place last.
+// An OCI layout for other programs, such as a build with `build-contexts: base=oci-layout://DIR`. It is written next to its
+// destination, and renamed when it is complete. An existing folder is replaced only if it is empty, or an earlier layout of this project.
+// A mount point can't be replaced, so the layout is written inside it, and its index is moved into place last.
 
-/** A folder that appears under its name only when it is a complete layout. It is removed when its scope ends before `commit`. */
+/** A folder that gets its final name only when the layout is complete. It is removed if its scope ends before `commit`. */
 export interface LayoutFolder extends AsyncDisposable {
-  /** Returns the same chunks, and writes them as a blob under their digest. Throws `not-enough-space`. */
+  /** Returns the same chunks, and also writes them to the blob with their digest. Throws `not-enough-space`. */
   readonly tee: <Chunk extends LentChunk>(chunks: AsyncIterable<Chunk>) => AsyncGenerator<Chunk>;
   /**
-   * Adds the configs, manifests and index, and puts the folder in its place. Throws `tarball-invalid` when a layer of the images is
-   * missing, or has another size than in their manifest.
+   * Adds the configs, manifests and index, and moves the folder into place. Throws `tarball-invalid` when a layer of the images
+   * is missing, or has a different size than in their manifest.
    */
   commit(images: readonly NamedImage[]): Promise<void>;
 }
 
-// In index.json, marks a layout of this project.
+// An annotation in index.json that marks a layout of this project.
 const mark = 'io.image-handover.layout';
 const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
 
 /**
- * @param path of the complete folder; its parents are made
- * @throws HandoverError `invalid-input` when it can't be there
+ * @param path of the complete folder; its parents are created
+ * @throws HandoverError `invalid-input` when the folder can't be created there
  */
 export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Promise<LayoutFolder> {
   await using opening = new AsyncDisposableStack();
@@ -51,7 +51,7 @@ export async function layoutFolder(path: string, log: Pick<Log, 'warning'>): Pro
     requireReplaceable: async (there) => (await openReplaced(path, layoutAt(there), there))?.keep(),
     onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
   });
-  // Its owner's alone until it is whole.
+  // Only its owner has access until it is complete.
   const folder = translated(() => makeOwnFolder(partial), refuse);
   opening.defer(onForcedEnd(folder.remove));
   opening.defer(folder.remove);
@@ -104,7 +104,7 @@ function requireLayers(images: readonly NamedImage[], sizes: ReadonlyMap<Digest,
 }
 
 async function putInPlace(path: string, folder: OwnFolder, partial: string, place: string): Promise<void> {
-  // A name like that of a partial folder, so that a later step removes it when this one is killed.
+  // The name looks like that of a partial folder, so that a later step removes it if this step is killed.
   await using aside = await livingName();
   const before = `${place}.partial-${aside.name}`;
   const replaced = await openReplaced(path, place, before);
@@ -129,12 +129,12 @@ async function putInside(path: string, folder: OwnFolder, place: string): Promis
   folder.remove();
 }
 
-/** Returns the folder of a claimed file. It is held under a path that is a link, which lstat follows with a slash at its end. */
+/** Returns the folder of a claimed file. It is kept open under a path that is a link; a trailing slash makes lstat follow it. */
 function folderOf(file: string): string {
   return `${dirname(file)}/`;
 }
 
-/** Returns whether another filesystem, or another folder, is mounted at a path (proc_pid_mountinfo(5), field 5). */
+/** Returns whether a filesystem or another folder is mounted at a path (proc_pid_mountinfo(5), field 5). */
 async function isMountPoint(path: string): Promise<boolean> {
   const real = await realpath(path).catch(() => undefined);
   const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
@@ -144,15 +144,15 @@ async function isMountPoint(path: string): Promise<boolean> {
 }
 
 /**
- * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
- * @param removedAt where it will have been moved to
- * @throws HandoverError `invalid-input` when something else is there, or another user's
+ * Opens an earlier step's layout that will be replaced. Returns undefined if nothing is there, or only an empty folder.
+ * @param removedAt where it will be moved to
+ * @throws HandoverError `invalid-input` when something else is there, or a layout of another user
  */
 async function openReplaced(path: string, place: string, removedAt: string): Promise<OwnFolder | undefined> {
-  // Other errors of the path are thrown when the folder is made.
+  // Other errors with this path are thrown when the folder is created.
   const there = await lstat(place).catch(() => undefined);
   if (there === undefined) return undefined;
-  if (!there.isDirectory()) throw unwritable(path, 'it is no folder');
+  if (!there.isDirectory()) throw unwritable(path, 'it is not a folder');
   const refuse = (error: unknown): never => {
     throw unwritable(path, messageOf(error), error);
   };

@@ -27,18 +27,18 @@ import { formatReference, type Reference } from '../image/reference.ts';
 import { layerPackingOf, wrongForm } from '../tar/compression.ts';
 import { tarBlock } from '../tar/header.ts';
 
-/** Compressed layers, by their digest in the layout's manifest: they have another one in the layout. */
+/** Compressed layers, by their digest in the layout's manifest, which differs from their digest in the layout. */
 export type ReplacedLayers = ReadonlyMap<Digest, BlobDescriptor>;
 
-/** Returns the path of a blob of an OCI layout's folder. */
+/** Returns the path of a blob in the folder of an OCI layout. */
 export function blobPath(layout: string, digest: Digest): string {
   return join(layout, blobName(digest));
 }
 
 /**
- * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers with another digest in the layout: the image then gets a new manifest
- * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
+ * Reads the only image for `platform` from an OCI layout directory, and checks that it has all of its blobs.
+ * @param replaced layers that have a different digest in the layout; if there are any, the image gets a new manifest
+ * @throws HandoverError `tarball-invalid` when a blob is missing or damaged, or the platform is missing
  */
 export async function readOciLayout(
   layout: string,
@@ -58,8 +58,8 @@ export interface NamedLayoutImage {
 }
 
 /**
- * Reads the image with the wanted name, or else the only one, as `readOciLayout` does.
- * @throws HandoverError as `readOciLayout`; `image-not-found` when several images could be meant
+ * Reads the image with the wanted name or, without one, the only image, like `readOciLayout`.
+ * @throws HandoverError like `readOciLayout`; `image-not-found` when the choice is ambiguous
  */
 export async function readNamedImage(
   layout: string,
@@ -94,15 +94,15 @@ export async function readNamedImage(
 export interface LayoutAttestations {
   /** The layout's folder. */
   readonly layout: string;
-  /** The index of the image and its attestations, as a registry gets it. */
+  /** The index of the image and its attestations, as it is pushed to a registry. */
   readonly index: Buffer;
-  /** The attestations' manifests, and what these refer to. */
+  /** The attestations' manifests and the blobs that they refer to. */
   readonly blobs: readonly Descriptor[];
 }
 
 /**
- * Returns the attestations of a found image; undefined without any. The layout's own index is returned if it lists nothing else, because
- * its digest is the one that the build reported.
+ * Returns the attestations of a found image, or undefined if it has none. Returns the layout's own index if it lists nothing else,
+ * because the build reported that index's digest.
  */
 async function readAttestations(
   layout: string,
@@ -154,7 +154,7 @@ async function readImage(
   return contentsOf(configBytes, config, stored);
 }
 
-/** An index: what it lists, and its bytes if it is a blob. */
+/** An index: its entries, and its bytes if it is a blob. */
 interface LayoutIndex {
   readonly listed: readonly Descriptor[];
   readonly bytes?: Buffer | undefined;
@@ -168,7 +168,7 @@ interface FoundManifest extends LayoutIndex {
 async function findManifest(layout: string, index: LayoutIndex, platform: Platform): Promise<FoundManifest> {
   const images = index.listed.filter((item) => !isAttestation(item));
   const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
-  // An index lists an image with several names once for each.
+  // An index lists an image with several names once per name.
   const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
   const found = match ?? only;
   if (found === undefined) {

@@ -23,8 +23,8 @@ const top = /^(?:oci-layout|index\.json)$/;
 const archiveManifest = 'manifest.json';
 
 /**
- * Unpacks a tarball into a folder as an OCI layout, and compresses its uncompressed layers. Reads the tar that `docker save` writes since
- * Docker 25, which is an OCI layout, and the Docker archive of `podman save`. Skips all other entries, so no path can leave the folder.
+ * Unpacks a tarball into a folder as an OCI layout, and compresses its uncompressed layers. Reads the tar that `docker save` has written since
+ * Docker 25, which is an OCI layout, and the Docker archive of `podman save`. Skips all other entries, so no path can point outside the folder.
  * @returns the compressed layers, by their digest in the layout's manifest
  * @throws HandoverError `tarball-invalid` for the format of older engines; errors of `chunks`
  */
@@ -56,7 +56,7 @@ export async function writeOciLayout(
   );
 }
 
-/** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
+/** Writes the manifest and the index for the only image of podman's archive. Returns false for another kind of archive. */
 async function writeIndexOf(archive: Buffer, layout: string, replaced: ReplacedLayers): Promise<boolean> {
   const [image] = parseArchiveManifest(archive, archiveManifest);
   const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => archiveDigest(name) ?? []);
@@ -69,7 +69,7 @@ async function writeIndexOf(archive: Buffer, layout: string, replaced: ReplacedL
   return true;
 }
 
-// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
+// podman's Docker archive contains the config and the uncompressed layers, named by diff ID.
 function archiveDigest(name: string): Digest | undefined {
   return parseDigest(/^([0-9a-f]{64})\.(?:tar|json)$/.exec(name)?.[1] ?? '');
 }
@@ -99,7 +99,7 @@ async function writeBlob(
   return { ...compressed, mediaType: layerMediaType(format) };
 }
 
-/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
+/** Renames a blob into place when it is complete. From then on it may be read (arriving-layers.ts). */
 async function placeBlob(layout: string, digest: Digest, content: Buffer | LentChunks): Promise<void> {
   const partial = partialPath(layout, digest);
   if (Buffer.isBuffer(content)) await writeFile(partial, content);
@@ -123,10 +123,10 @@ function partialPath(layout: string, digest: Digest): string {
   return join(layout, `partial-${hexOf(digest)}`);
 }
 
-/** Compresses one frame after the other; each is a whole file of its format. */
+/** Compresses one frame after another. Each is a complete file of its format. */
 interface FrameCompressor {
   compress(frame: Buffer): Promise<readonly Buffer[]>;
-  /** Gives its memory back. */
+  /** Frees its memory. */
   close(): void;
 }
 
@@ -135,8 +135,8 @@ const gzipFrame = promisify(gzip);
 
 /** @param level undefined for the compressor's own default */
 function gzipCompressor(level: number | undefined): FrameCompressor {
-  // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
-  // than a thousandth.
+  // The buffer has room for the whole result; otherwise Node returns from its thread for every 16 KiB. Incompressible data grows
+  // by less than a thousandth.
   const chunkSize = frameBytes + 64 * 1024;
   return {
     compress: async (frame) => [await gzipFrame(frame, { chunkSize, level })],
@@ -147,14 +147,14 @@ function gzipCompressor(level: number | undefined): FrameCompressor {
 const zstdChunkBytes = 2304 * 1024;
 
 /**
- * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
+ * Reuses zstd's memory from frame to frame. Allocating it for each frame, as `zlib.zstdCompress` does, keeps the garbage collector
  * busy (docs/decisions/0013-memory-is-used-again-up-and-down.md).
  * @param level undefined for the compressor's own default
  */
 function zstdCompressor(level: number | undefined): FrameCompressor {
   const params = level === undefined ? {} : { [constants.ZSTD_c_compressionLevel]: level };
-  // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
-  // longest result, so a chunk has room for more than one.
+  // Each write makes a separate frame (zstd.h, ZSTD_EndDirective). zstd compresses it in one pass if the remaining space holds
+  // the longest possible result, so a chunk has room for more than one frame.
   const stream = createZstdCompress({ flush: constants.ZSTD_e_end, chunkSize: zstdChunkBytes, params });
   let parts: Buffer[] = [];
   stream.on('data', (part: Buffer) => parts.push(part));
@@ -178,17 +178,17 @@ async function written(stream: ZstdCompress, frame: Buffer): Promise<void> {
       else resolve();
     });
   });
-  // All of it is out by now, unless the stream was about to hand it over.
+  // By now all output has been emitted, unless the stream was about to emit it.
   while (stream.readableLength > 0) await turn();
 }
 
-// As many as Node's pool has threads; more would only hold memory.
+// As many as the threads in Node's pool. More would only use memory.
 const framesInFlight = 4;
 
 /**
- * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
- * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
- * Holds at most nine frames.
+ * Compresses a layer's tar in parallel, as consecutive independent frames of 2 MiB each. The result is a valid gzip
+ * (RFC 1952 section 2.2) or zstd (RFC 8878 section 3) file. Node's own parallel zstd truncates its output (nodejs/node#59899).
+ * Keeps at most nine frames in memory.
  */
 async function* compressLayer(chunks: LentChunks, format: 'gzip' | 'zstd', level?: number): AsyncGenerator<LentChunk> {
   const newCompressor = (): FrameCompressor => (format === 'gzip' ? gzipCompressor(level) : zstdCompressor(level));
@@ -196,14 +196,14 @@ async function* compressLayer(chunks: LentChunks, format: 'gzip' | 'zstd', level
   const compressors: FrameCompressor[] = [];
   const waiting: Promise<readonly Buffer[]>[] = [];
   try {
-    // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+    // An empty layer gets one empty frame, because zero bytes are not a valid file of the format.
     for await (const frame of pieces(chunks, frameBytes, pool)) {
       const compressor = compressors.pop() ?? newCompressor();
       const compressed = compressor.compress(frame).finally(() => {
         pool.push(Buffer.from(frame.buffer));
         compressors.push(compressor);
       });
-      compressed.catch(() => undefined); // thrown below, when its turn comes
+      compressed.catch(() => undefined); // thrown below, when it is awaited
       waiting.push(compressed);
       const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
       if (first !== undefined) yield* await first;

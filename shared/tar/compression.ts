@@ -4,35 +4,35 @@ import { asError, invalidTarball } from '../base/errors.ts';
 import type { TarballCompression } from '../image/record.ts';
 import { isZero, readTarHeader, tarBlock } from './header.ts';
 
-/** How something is packed that docker load may unpack. */
+/** A compression that docker load may be able to read. */
 export type Packing = TarballCompression | 'xz' | 'bzip2';
 
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
+/** Bytes that identify the compression of a tarball, after any skippable frames. */
 export const magicBytes = 6;
 
 const zstdMagic = 0xfd2fb528;
 const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
 
 /**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ * Detects the compression of a tarball from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load accepts but Node can't read
  */
 export function compressionOf(head: Buffer): TarballCompression {
   const packing = packingOf(head);
   if (packing !== 'xz' && packing !== 'bzip2') return packing;
   throw invalidTarball(
-    `The tarball is compressed with ${packing}, which can't be looked into here.`,
+    `The tarball is compressed with ${packing}, which this action can't read.`,
     `Run ${packing === 'xz' ? 'unxz' : 'bunzip2'} on it in a step before it's handed over, or compress it with zstd or gzip instead.`,
   );
 }
 
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+/** Detects a compression from the first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
 function packingOf(head: Buffer): Packing {
   if (head[0] === 0x1f && head[1] === 0x8b) return 'gzip';
   if (head.subarray(0, xzMagic.length).equals(xzMagic)) return 'xz';
   if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4))) return 'bzip2';
   const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-  // pzstd begins with a frame that is there to be skipped.
+  // pzstd starts its files with a skippable frame.
   if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50) return 'zstd';
   return 'none';
 }
@@ -40,7 +40,7 @@ function packingOf(head: Buffer): Packing {
 // A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
 // could be used by another document later.
 
-/** Returns how a layer is packed, from its first 512 bytes; undefined when it can't be a layer, such as JSON. */
+/** Detects a layer's compression from its first 512 bytes. Returns undefined for anything that can't be a layer, such as JSON. */
 export function layerPackingOf(head: Buffer): Packing | undefined {
   const packing = packingOf(head);
   if (packing !== 'none') return packing;
@@ -51,37 +51,37 @@ export function layerPackingOf(head: Buffer): Packing | undefined {
 }
 
 /**
- * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
- * every packing (containerd, core/images/mediatypes.go, DiffCompression).
+ * Returns how a layer's compression differs from its media type, or undefined when they match. Docker's type without a compression
+ * allows any compression (containerd, core/images/mediatypes.go, DiffCompression).
  * @param mediaType empty when unknown
  * @param packing undefined when the blob can't be a layer
  */
 export function wrongForm(mediaType: string, packing: Packing | undefined): string | undefined {
-  if (packing === undefined) return 'is no tar, whether packed or not';
+  if (packing === undefined) return 'is not a tar, compressed or not';
   const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
   const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
   if (packing === expected) return undefined;
-  return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, and of the media type ${mediaType}`;
+  return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, but has the media type ${mediaType}`;
 }
 
-// Node comes back from its thread for each chunk: 16 KiB by default.
+// Node returns from its thread for each chunk, 16 KiB by default.
 const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+// With chunks of 16 KiB, decompression takes four times as long. Files from `zstd --long=31`, with a window of 2 GiB, can be read too.
 const zstdOptions = {
   ...gunzipOptions,
   chunkSize: 2 * 1024 * 1024,
   params: { [constants.ZSTD_d_windowLogMax]: 31 },
 };
 
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+/** Returns the bytes of the plain tarball. If the input is damaged or truncated, the iteration throws zlib's error. */
 export function decompress(chunks: AsyncIterable<Buffer>, compression: TarballCompression): AsyncIterable<Buffer> {
   if (compression === 'none') return chunks;
   if (compression === 'zstd') return zstdFrames(chunks);
-  // An error on either side destroys the decoder, and so its consumer gets it.
+  // An error on either side destroys the decoder, which passes the error on to its consumer.
   return pipeline(chunks, createGunzip(gunzipOptions), () => undefined);
 }
 
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+/** Decodes every frame: a Zstandard file may contain several (RFC 8878 section 3), but Node's decoder stops after one. */
 async function* zstdFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const source = chunks[Symbol.asyncIterator]();
   let rest: Buffer | undefined = await nextOf(source);
@@ -95,7 +95,7 @@ async function* zstdFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer
   }
 }
 
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
+/** Writes chunks until a frame ends in the middle of one. Returns the rest of that chunk. */
 async function feed(decoder: ZstdDecompress, head: Buffer, source: AsyncIterator<Buffer>): Promise<Buffer | undefined> {
   let written = 0;
   for (let chunk: Buffer | undefined = head; chunk !== undefined; chunk = await nextOf(source)) {

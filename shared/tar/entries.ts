@@ -10,13 +10,13 @@ interface TarEntry {
   readonly name: string;
   /** Bytes. */
   readonly size: number;
-  /** Where its content begins in the tar, in bytes. */
+  /** The offset of its content in the tar, in bytes. */
   readonly offset: number;
-  /** Whether it's a regular file: no folder, link or device. */
+  /** Whether it's a regular file, not a folder, link or device. */
   readonly isFile: boolean;
-  /** A symbolic link's text, or the name of a hard link's entry. */
+  /** The target of a symbolic link, or the name of the entry that a hard link refers to. */
   readonly link: TarLink | undefined;
-  /** Parts of the tar's own chunks. */
+  /** Slices of the tar's chunks, not copies. */
   readonly content: LentChunks;
 }
 
@@ -25,7 +25,7 @@ export interface TarLink {
   readonly target: string;
 }
 
-/** Values of headers in front of an entry's own header, which they override. */
+/** Values from extension headers. They precede an entry's own header and override it. */
 interface Extension {
   name?: string | undefined;
   size?: number | undefined;
@@ -35,10 +35,10 @@ interface Extension {
 const linkKinds: Readonly<Record<string, TarLink['kind']>> = { '1': 'hard', '2': 'symbolic' };
 
 /**
- * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
- * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reads the entries of a plain tar (ustar, GNU or pax) as it arrives. Requests a chunk only when the previous one is used up, and keeps
+ * none, so the chunks can share memory. Reads and ignores bytes after the end of the archive, as engines do (Go archive/tar,
  * Reader.Next).
- * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
+ * @throws HandoverError `tarball-invalid` when it is truncated or not a tar; errors of `chunks`
  */
 export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> {
   const bytes = new ByteSource(chunks);
@@ -60,14 +60,14 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
       const { name = header.name, size: told = header.size, link: target = header.linkTarget } = extension;
       if (![told, header.size].every(isByteCount)) throw invalid(`${quoteForeign(name, 80)} has an impossible size`);
       if (Math.max(name.length, target.length) > limits.tarNameLength)
-        throw invalid(`${quoteForeign(name, 80)} is a name that goes on for ${String(name.length)} letters`);
+        throw invalid(`${quoteForeign(name, 80)} is the beginning of a name of ${String(name.length)} characters`);
       if (type === 'x' || type === 'L' || type === 'K') {
-        if (header.size > limits.tarHeaderBytes) throw invalid(`a header goes on for ${String(header.size)} bytes`);
+        if (header.size > limits.tarHeaderBytes) throw invalid(`a header has ${String(header.size)} bytes`);
         readExtension(type, await bytes.exactly(header.size), extension);
         await bytes.skip(tarPadding(header.size));
         continue;
       }
-      // Values for all entries are not needed.
+      // Global values, which apply to all entries, are not needed.
       if (type === 'g') {
         await bytes.skip(header.size + tarPadding(header.size));
         continue;
@@ -77,13 +77,13 @@ export async function* tarEntries(chunks: LentChunks): AsyncGenerator<TarEntry> 
       const end = bytes.position + size;
       const kind = linkKinds[type];
       const link = kind && { kind, target };
-      // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+      // Type 7 is a file that old systems stored contiguously (POSIX.1-2024, pax, "ustar Interchange Format").
       const isFile = ['0', '\0', '7'].includes(type);
       yield { name, size, offset: bytes.position, isFile, link, content: bytes.until(end) };
       await bytes.skip(end + tarPadding(size) - bytes.position);
       extension = {};
     }
-    // The sender may have stopped between two entries.
+    // The sender may have stopped between entries.
     if (!isEnded) throw invalid('its end is missing');
   } finally {
     await bytes.close();
@@ -110,11 +110,11 @@ function invalid(why: string): HandoverError {
   );
 }
 
-/** Reads numbers of bytes from chunks. */
+/** Reads a given number of bytes from chunks. */
 class ByteSource {
   readonly #chunks: AsyncIterator<LentChunk>;
   #rest: LentChunk = Buffer.alloc(0);
-  /** The number of bytes that have been read. */
+  /** The number of bytes read so far. */
   position = 0;
 
   constructor(chunks: LentChunks) {

@@ -4,12 +4,12 @@ export const tarBlock = 512;
 /** Two zero blocks end an archive. */
 export const endOfArchive = Buffer.alloc(2 * tarBlock);
 
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
+/** Returns the number of zero bytes that follow an entry's content of `size` bytes. */
 export function tarPadding(size: number): number {
   return (tarBlock - (size % tarBlock)) % tarBlock;
 }
 
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+/** Returns an entry's header. The same input gives the same bytes: the owner is root and the times are zero. */
 export function tarHeader(name: string, size: number): Buffer {
   const isDirectory = name.endsWith('/');
   const block = Buffer.alloc(tarBlock);
@@ -26,12 +26,12 @@ export function tarHeader(name: string, size: number): Buffer {
   return block;
 }
 
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
+/** Returns whether bytes begin with a tar entry's header. POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
 export function looksLikeTar(head: Buffer): boolean {
   return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
 }
 
-/** What a header says of its entry. */
+/** The values in an entry's header. */
 interface TarHeader {
   readonly name: string;
   /** Bytes. */
@@ -42,11 +42,11 @@ interface TarHeader {
   readonly linkTarget: string;
 }
 
-/** Undefined for a block whose checksum is wrong. */
+/** Reads a header. Returns undefined if its checksum is wrong. */
 export function readTarHeader(block: Buffer): TarHeader | undefined {
   if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block)) return undefined;
   const name = textAt(block, 0, 100);
-  // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+  // GNU tar uses the prefix field for other data, and writes two spaces after `ustar`.
   const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
   return {
     name: prefix === '' ? name : `${prefix}/${name}`,
@@ -56,12 +56,12 @@ export function readTarHeader(block: Buffer): TarHeader | undefined {
   };
 }
 
-/** Whether a block ends an archive. */
+/** Returns whether a block consists of zeros, as at the end of an archive. */
 export function isZero(block: Buffer): boolean {
   return block[0] === 0 && block.every((byte) => byte === 0);
 }
 
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+/** Reads the records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
 export function readPaxRecords(content: Buffer): ReadonlyMap<string, string> {
   const records = new Map<string, string>();
   for (let at = 0; at < content.length;) {
@@ -75,7 +75,7 @@ export function readPaxRecords(content: Buffer): ReadonlyMap<string, string> {
   return records;
 }
 
-/** The text of a field, which ends at a zero byte if it's shorter. */
+/** Returns the text of a field, up to its first zero byte. */
 export function textAt(bytes: Buffer, start: number, length: number): string {
   return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
 }
@@ -84,7 +84,7 @@ function octal(value: number, digits: number): string {
   return value.toString(8).padStart(digits, '0');
 }
 
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+// Eleven octal digits suffice up to 8 GiB. Larger sizes use GNU tar's base-256 form, which every current reader supports.
 function writeSize(block: Buffer, size: number): void {
   if (size < 8 ** 11) {
     block.write(octal(size, 11), 124);
@@ -94,12 +94,12 @@ function writeSize(block: Buffer, size: number): void {
   block.writeBigUInt64BE(BigInt(size), 128);
 }
 
-// The checksum's own place counts as eight spaces.
+// The checksum field itself counts as eight spaces.
 function checksumOf(block: Buffer): number {
   return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
 }
 
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
+/** Returns whether an entry or blob that begins like this is a config or manifest, not a layer. JSON may begin with white space. */
 export function looksLikeJson(head: Buffer): boolean {
   return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
 }

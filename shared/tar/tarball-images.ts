@@ -26,22 +26,22 @@ import { damaged, type SeenEntry, type SeenTarball } from './tarball-reader.ts';
 
 /** An image's own manifest in a tarball. */
 export interface TarballManifest extends Manifest {
-  /** Where it begins in the tarball, in bytes. */
+  /** Its offset in the tarball, in bytes. */
   readonly offset: number;
-  /** Digests of the indexes around it, the outermost first. */
+  /** Digests of the indexes that contain it, the outermost first. */
   readonly around: readonly Digest[];
 }
 
 export interface TarballImage extends Pick<ImageContents, 'configDigest' | 'configBytes' | 'config'> {
   readonly references: readonly Reference[];
-  /** Where the config begins in the tarball, in bytes. */
+  /** The config's offset in the tarball, in bytes. */
   readonly configOffset: number;
   /**
-   * Its manifests: of this config and these layers, those that `index.json` leads to first. None in the format of Docker 24 and
-   * older, and in the Docker archives of other tools.
+   * The manifests with this config and these layers, starting with those reachable from `index.json`. Empty in the format of Docker 24
+   * and older, and in the Docker archives of other tools.
    */
   readonly manifests: readonly TarballManifest[];
-  /** In the order in which they are applied; may contain the same entry twice. */
+  /** In the order they are applied; the same entry may occur twice. */
   readonly layers: readonly SeenEntry[];
 }
 
@@ -52,7 +52,7 @@ export interface TarballImages {
 }
 
 /**
- * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * Returns the images of a tarball that has been read: those of its `manifest.json` or, without one, of its `index.json`.
  * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
  *   digest isn't the config's
  */
@@ -67,7 +67,7 @@ export function imagesIn(seen: SeenTarball): TarballImages {
     return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
   }
   const ofImages = manifests.filter(({ config }) => isImageConfig(config));
-  // Of several platforms, one may be there without its layers.
+  // In an image for several platforms, some platforms may lack their layers.
   const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
   const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
   if (images.length > 0) return { kind: 'oci', images };
@@ -75,7 +75,7 @@ export function imagesIn(seen: SeenTarball): TarballImages {
     index === undefined
       ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
       : "The tarball's index.json names no image that is in the tarball.",
-    'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.',
+    'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar from docker export is a file system, not an image.',
   );
 }
 
@@ -83,27 +83,27 @@ export function imagesIn(seen: SeenTarball): TarballImages {
 type IndexedManifest = TarballManifest & Pick<TarballImage, 'references'>;
 
 /**
- * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
- * than there are in the tarball.
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may list more platforms
+ * than the tarball contains.
  */
 function manifestsIn(index: Buffer, seen: SeenTarball): readonly IndexedManifest[] {
   const found = new Map<Digest, IndexedManifest>();
   const read = new Map<Digest, readonly Descriptor[]>();
   let count = 0;
   const visit = (descriptors: readonly Descriptor[], around: readonly Digest[], names: readonly Reference[]): void => {
-    // Indexes that name one index many times have many paths in few bytes.
+    // Indexes that list the same index many times make many paths out of few bytes.
     count += descriptors.length;
     if (count > limits.indexed) throw tooMany('index.json', count);
     for (const descriptor of descriptors) {
       const isManifest = ['', mediaTypes.manifest, mediaTypes.dockerManifest].includes(descriptor.mediaType);
-      // An index may name other things, which are ignored (OCI image-spec, image-index.md).
+      // An index may list other content, which is ignored (OCI image-spec, image-index.md).
       if (isAttestation(descriptor) || (!isManifest && !isIndex(descriptor))) continue;
       const { digest } = descriptor;
       const references = [...names, ...namesOf(descriptor)];
       const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
       if (size !== undefined && bytes === undefined)
         throw invalidTarball(
-          `The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
+          `The tarball's index.json names the manifest ${descriptor.digest}, which is not a JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`,
         );
       if (bytes === undefined) continue;
       if (isIndex(descriptor)) {
@@ -133,7 +133,7 @@ function tooMany(where: string, count: number): HandoverError {
   );
 }
 
-/** Returns all manifests in the tarball, also those that no index names. */
+/** Returns all manifests in the tarball, including those that no index lists. */
 function looseManifests(seen: SeenTarball): readonly TarballManifest[] {
   return seen.blobs().flatMap(({ bytes, offset }) => {
     const manifest = bytes && attempt(() => parseManifest(bytes, 'a manifest'), undefined);
@@ -159,12 +159,12 @@ function checked(image: TarballImage, seen: SeenTarball): TarballImage {
   return image;
 }
 
-/** Returns the digests of an image's manifests, then of the indexes around them; none where it has no manifest. */
+/** Returns the digests of an image's manifests, then of the indexes that contain them. Empty for an image without a manifest. */
 export function manifestDigestsOf({ manifests }: TarballImage): readonly Digest[] {
   return [...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)])];
 }
 
-/** @param all manifests of the tarball, those that an index leads to first */
+/** @param all the tarball's manifests, starting with those reachable from an index */
 function archiveImage(
   { config, repoTags, layers }: ArchiveImage,
   all: readonly TarballManifest[],
@@ -177,12 +177,12 @@ function archiveImage(
   return checked({ references: referencesIn(repoTags), ...entry, manifests, layers: found }, seen);
 }
 
-// Its error is not `invalid-input`, because the text is no input of this step.
+// The error is not `invalid-input`, because the text is not an input of this step.
 function referencesIn(repoTags: readonly string[]): readonly Reference[] {
   if (repoTags.length > limits.references)
     throw invalidNames(`has ${String(repoTags.length)} references for one image`);
   const invalidName = (error: unknown): HandoverError =>
-    invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
+    invalidNames(`gives an image a name that is not a reference: ${messageOf(error)}`, error);
   return repoTags.map((tag) => translated(() => parseReference(tag), invalidName));
 }
 
@@ -195,7 +195,10 @@ function invalidNames(what: string, cause?: unknown): HandoverError {
   );
 }
 
-/** Returns the manifests of an image in `manifest.json`, each once. Refuses manifests of its config that all describe another image. */
+/**
+ * Returns the manifests of an image in `manifest.json`, each once. Throws if there are manifests with its config, but all of them
+ * describe another image.
+ */
 function manifestsOf(
   configDigest: Digest,
   layers: readonly SeenEntry[],
@@ -236,7 +239,7 @@ function requireEntry(entry: SeenEntry | undefined, by: string, name: string): S
   if (entry !== undefined) return entry;
   throw invalidTarball(
     `${by} names ${name}, which is not in the tarball.`,
-    'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.',
+    'The tarball was truncated or edited, or made without all of its layers: make it again, for example with docker save.',
   );
 }
 
@@ -273,7 +276,7 @@ function requireDiffIds({ config, layers }: TarballImage, seen: SeenTarball): vo
 }
 
 /**
- * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * Selects the image with the wanted reference or, without one, the only image. Among several platforms, selects the matching one.
  * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
  */
 export function chooseImage(
@@ -287,7 +290,7 @@ export function chooseImage(
   const exact = candidates.filter((image) => samePlatform(image.config.platform, platform));
   const fitting = exact.length > 0 ? exact : candidates.filter((image) => runsOn(image.config.platform, platform));
   const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
-  // One image in several platforms has one name, or none.
+  // An image for several platforms has the same name for each, or none.
   const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
   if (isOne && chosen === undefined) throw noPlatform(candidates, platform);
   if (isOne && chosen !== undefined && others.every((other) => other.configDigest === chosen.configDigest))

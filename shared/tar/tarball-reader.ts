@@ -8,17 +8,17 @@ import { decompress, layerPackingOf, type Packing } from './compression.ts';
 import { tarEntries, type TarLink } from './entries.ts';
 import { looksLikeJson, tarBlock } from './header.ts';
 
-/** An entry that is being read: a layer, or something as large as one. */
+/** An entry that is being read: a layer, or another entry of that size. */
 interface PassingEntry {
   /** Its name in the tarball. */
   readonly path: string;
   /** Its name in a rewritten tarball: `blobs/sha256/…` if its own name contains its digest, else a new name. */
   readonly name: string;
-  /** The digest in its own name, if there is one; checked at its end. */
+  /** The digest in its own name, if any; checked at the end of the entry. */
   readonly digest: Digest | undefined;
   /** Bytes. */
   readonly size: number;
-  /** Where its content begins in the tarball, in bytes: a tar may have two entries of one name. */
+  /** The offset of its content in the tarball, in bytes. A tar may have two entries with the same name. */
   readonly offset: number;
   readonly packing: Packing;
   readonly chunks: LentChunks;
@@ -29,11 +29,11 @@ export interface SeenEntry extends Pick<PassingEntry, 'path' | 'name' | 'size' |
   readonly digest: Digest;
   /** Undefined when it can't be a layer. */
   readonly packing: Packing | undefined;
-  /** The content of an entry that looks like JSON and isn't too large. Such an entry was not passed on. */
+  /** The content of an entry that looks like JSON and isn't too large. Such an entry is not yielded. */
   readonly bytes?: Buffer;
 }
 
-/** The entries of a tarball, by their names. */
+/** The entries of a tarball, by name. */
 export class SeenTarball {
   readonly #entries = new Map<string, SeenEntry>();
   readonly #blobs = new Map<Digest, SeenEntry>();
@@ -41,7 +41,7 @@ export class SeenTarball {
   readonly #diffIds = new Map<string, Digest>();
   #jsonBytes = 0;
 
-  /** Returns the entry under a name, after following links. */
+  /** Returns the entry with a name, following links. */
   find(name: string): SeenEntry | undefined {
     let path = pathOf(name);
     for (let steps = 0; steps < limits.tarLinks; steps += 1) {
@@ -87,7 +87,7 @@ export class SeenTarball {
     this.#diffIds.set(name, diffId);
   }
 
-  /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
+  /** Returns whether to keep an entry's content: it looks like JSON and is within the limits. */
   keeps(size: number, head: Buffer): boolean {
     return looksLikeJson(head) && size <= limits.jsonBytes && this.#jsonBytes + size <= limits.jsonBytesInAll;
   }
@@ -95,9 +95,9 @@ export class SeenTarball {
 
 /**
  * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
- * describe the images. Holds nothing else.
- * @param seen gets the entries
- * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
+ * describe the images. Keeps nothing else in memory.
+ * @param seen receives the entries
+ * @throws HandoverError `tarball-invalid` when it is truncated or not a tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 export async function* readTarball(chunks: LentChunks, seen: SeenTarball): AsyncGenerator<PassingEntry> {
   let unnamed = 0;
@@ -119,7 +119,7 @@ export async function* readTarball(chunks: LentChunks, seen: SeenTarball): Async
     const before = named === undefined ? undefined : seen.blob(named);
     if (named === undefined) unnamed += 1;
     const out = before?.name ?? (named === undefined ? `layer-${String(unnamed)}.tar` : blobName(named));
-    // Other files are not passed on, because one could be a config that another document names.
+    // Other files are not yielded, because one could be a config that another document refers to.
     if (before === undefined && packing !== undefined)
       yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
     await drain(passing);
@@ -147,7 +147,7 @@ export async function seeTarball(chunks: LentChunks): Promise<SeenTarball> {
   return seen;
 }
 
-// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
+// Some tools write `./manifest.json`. Engines unpack the tar, so for them it is the same file as `manifest.json`.
 function pathOf(name: string): string {
   return posix.join('/', name).slice(1);
 }
@@ -165,7 +165,7 @@ function requireNamed(named: Digest | undefined, digest: Digest): Digest {
   return digest;
 }
 
-/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
+/** Returns the error for an entry whose content has a different digest than the tarball's documents state. */
 export function damaged(name: string, expected: Digest, found: Digest): HandoverError {
   return invalidTarball(
     `${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`,

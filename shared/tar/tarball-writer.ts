@@ -9,7 +9,7 @@ import { endOfArchive, tarBlock, tarHeader, tarPadding } from './header.ts';
 /** A layer in an OCI layout that is being written. */
 export interface ArrivingLayer {
   readonly digest: Digest;
-  /** Bytes, of the whole. */
+  /** Its complete size, in bytes. */
   readonly size: number;
   /** In chunks of at most 1 MiB. */
   readonly chunks: () => LentChunks;
@@ -19,25 +19,25 @@ export interface ArrivingLayer {
 export interface NamedImage<Name extends Reference = Reference> {
   readonly image: ImageContents;
   readonly references: readonly Name[];
-  /** Where its layers are in the tar; under their digests where this is left out. */
+  /** The paths of its layers in the tar. By default, they are derived from the digests. */
   readonly layerNames?: readonly string[];
 }
 
 export interface WrittenTarball {
   /** Bytes. */
   readonly size: number;
-  /** Where the content of each layer, config and manifest begins, in bytes. */
+  /** The offset of each layer, config and manifest, in bytes. */
   readonly offsets: ReadonlyMap<Digest, number>;
 }
 
 /**
- * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
- * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB.
+ * Returns the bytes of a tarball that both image stores load, in chunks of at most 1 MiB. It is an OCI layout with the Docker
+ * archive's `manifest.json`, as `docker save` has written it since Docker 25. Layers come first, each once, as they arrive. The
+ * small entries come last, when the images are known.
  * @param layers each once, in any order
- * @param images asked for when all layers have come
+ * @param images called when all layers have arrived
  * @param told called at the end with the whole tarball's facts
- * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
+ * @throws HandoverError `tarball-invalid` when a layer of an image is missing; errors of `layers` and `images`
  */
 export async function* tarballChunks(
   layers: AsyncIterable<ArrivingLayer> | Iterable<ArrivingLayer>,
@@ -65,7 +65,7 @@ export async function* tarballChunks(
   told({ size: position, offsets });
 }
 
-/** Returns the bytes of a tar's entry whose content has `size` bytes. */
+/** Returns the bytes of a tar entry with `size` bytes of content. */
 export async function* tarEntry(name: string, size: number, content: LentChunks): AsyncGenerator<LentChunk> {
   yield tarHeader(name, size);
   yield* content;
@@ -83,7 +83,7 @@ function smallEntry(name: string, bytes: Buffer): Buffer {
   return Buffer.concat([tarHeader(name, bytes.length), bytes, Buffer.alloc(tarPadding(bytes.length))]);
 }
 
-/** Returns the end of a tarball, behind the layers: its small entries, and the end of the archive. */
+/** Returns what follows the layers in a tarball: the small entries and the end of the archive. */
 export function tarballEnd(images: readonly NamedImage[]): readonly Buffer[] {
   return [...[...smallEntries(images)].map(([name, bytes]) => smallEntry(name, bytes)), endOfArchive];
 }
@@ -130,7 +130,7 @@ function describe({ image, references }: NamedImage): readonly unknown[] {
     size: image.manifestBytes.length,
     platform: isKnown(platform) ? { architecture, os, variant } : undefined,
   };
-  // containerd names an image after the first annotation, the OCI tools after the second.
+  // containerd takes the image's name from the first annotation, OCI tools from the second.
   return references.map((reference) => ({
     ...descriptor,
     annotations: {
