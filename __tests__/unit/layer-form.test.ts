@@ -69,6 +69,12 @@ describe('the form of a layer is found from its first bytes (B.11)', () => {
     expect(wrongForm(mediaType, layerPackingOf(bytes)) === undefined).toBe(isRight);
   });
 
+  test('a layer in an unknown compression is refused with its media type', () => {
+    // The frame magic number of LZ4.
+    const bytes = Buffer.concat([Buffer.from([0x04, 0x22, 0x4d, 0x18]), Buffer.alloc(600, 1)]);
+    expect(wrongForm(`${oci}+lz4`, layerPackingOf(bytes))).toContain(`${oci}+lz4`);
+  });
+
   test('a layer is distinguished from JSON with any number of blanks in front of it', () => {
     expect([plain, endOfArchive, Buffer.alloc(0), gzipSync(plain)].map(looksLikeJson)).toEqual([
       false,

@@ -266,7 +266,7 @@ describe('the record', () => {
     const read = (): Readable => Readable.from([Buffer.from('bytes')]);
     await expect(copiedBytes(layerBytes(layer, read, () => undefined))).rejects.toMatchObject({
       code: 'artifact-corrupt',
-      message: `The layer ${one} in the artifact is not a tar, compressed or not.`,
+      message: `The layer ${one} in the artifact is not a tar, compressed or not (its media type is ${layer.mediaType}).`,
       hint: 'Run the job that exports the image again.',
     });
   });

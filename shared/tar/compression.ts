@@ -57,7 +57,8 @@ export function layerPackingOf(head: Buffer): Packing | undefined {
  * @param packing undefined when the blob can't be a layer
  */
 export function wrongForm(mediaType: string, packing: Packing | undefined): string | undefined {
-  if (packing === undefined) return 'is not a tar, compressed or not';
+  if (packing === undefined)
+    return `is not a tar, compressed or not${mediaType === '' ? '' : ` (its media type is ${mediaType})`}`;
   const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
   const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
   if (packing === expected) return undefined;

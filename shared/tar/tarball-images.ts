@@ -256,7 +256,7 @@ function requireLayers({ manifests, layers }: TarballImage, seen: SeenTarball): 
     const what = wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`;
     throw invalidTarball(
       `The layer ${quoteForeign(entry.path, 100)} in the tarball ${what}.`,
-      'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.',
+      'The tarball was edited, or its tool stored something else as a layer: create it again with docker save.',
     );
   }
 }
