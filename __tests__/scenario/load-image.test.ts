@@ -150,7 +150,8 @@ describe('overlap: gzip layers are decompressed during the transfer', () => {
     for (const store of ['classic', 'containerd'] as const) {
       await handOver(store, {}, members);
       const outcome = await scenario.loads();
-      const told = /can't be unpacked while it is sent: its unpacked length is not the \d+ bytes .* Sending the whole tarball/;
+      const told =
+        /can't be unpacked while it is sent: its unpacked length is not the \d+ bytes .* Sending the whole tarball/;
       expect(told.test(outcome.log)).toBe(store === 'classic');
       expect(outcome.outputs).toMatchObject({ loaded: 'true', 'config-digest': members.configDigest });
       expect(names()).toEqual(['charon:local']);
