@@ -30049,7 +30049,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /***/ }),
 
-/***/ 5520:
+/***/ 9847:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30060,8 +30060,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
@@ -30074,8 +30074,8 @@ var external_node_fs_ = __nccwpck_require__(3024);
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js
+var locks = __nccwpck_require__(2792);
 // EXTERNAL MODULE: ./build/shared/bytes/own-folder.js
 var own_folder = __nccwpck_require__(8145);
 ;// CONCATENATED MODULE: ./build/shared/bytes/partial-file.js
@@ -30140,12 +30140,13 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// Longer than any step: `timeout-minutes` is 5 days at most.
+// Longer than any step: `timeout-minutes` is at most 5 days.
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
- * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
- * @param held gets all that has to be disposed of
+ * Creates a path's folder, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
+ * @param held receives everything to dispose of
+ * @returns the final path, the partial path, and a function that rethrows an error as the claim's `unwritable` error
  */
 async function claimPlace(path, held, claim) {
     const { unwritable, requireReplaceable, onTaken } = claim;
@@ -30155,7 +30156,7 @@ async function claimPlace(path, held, claim) {
     const { inside, wordsOf } = held.use(await folder);
     const place = (0,external_node_path_.join)(inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
     await requireReplaceable(place);
-    // Containers can share the network, and so the locks' namespace, without sharing the folder.
+    // Containers can share the network, and therefore the locks' namespace, without sharing the folder.
     const { dev, ino } = await (0,promises_.stat)(inside);
     const key = `${String(dev)}:${String(ino)}/${(0,external_node_path_.basename)(place)}`;
     const lock = held.use(await (0,locks/* lockKey */.TL)(key, 'free'));
@@ -30168,12 +30169,7 @@ async function claimPlace(path, held, claim) {
     };
     return { place, partial: `${place}.partial-${own.name}`, refuse };
 }
-/**
- * @param path of the complete file; its folder is made
- * @param advice what to do when the disk is full
- * @param log gets a warning when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
- */
+/** Creates the file and its folder. Throws `invalid-input` if `path` can't be written or replaced, `not-enough-space` with `advice`. */
 async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -30183,32 +30179,24 @@ async function partialFile(path, advice, log) {
             requireReplaceable: (there) => requireReplaceable(path, there),
             onTaken: (holder) => log.warning(contested(path, holder)),
         });
-        // No other user can have made a link there: the name is random, and must not exist.
+        // No other user can have created a link there: the name is random, and must not exist yet.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch(refuse);
-        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
-            (0,external_node_fs_.rmSync)(partial, { force: true });
-        }));
+        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => (0,external_node_fs_.rmSync)(partial, { force: true })));
+        opening.defer(() => (0,promises_.rm)(partial, { force: true }));
+        // Closing it again after `commit` does nothing.
+        opening.use(file);
         const held = opening.move();
-        let closed = false;
-        const close = async () => {
-            if (!closed)
-                await file.close();
-            closed = true;
-        };
         return {
+            /** Returns the same chunks, and writes them. Throws `not-enough-space` if the disk is full. */
             tee: (chunks) => (0,disk_space/* teeFile */.rm)(chunks, file, path, advice),
             commit: async () => {
-                await close();
-                // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
+                await file.close();
+                // Renaming over a file makes ext4 write the new file to the disk first: 0.3 s for 560 MB.
                 await (0,promises_.rm)(place, { force: true })
                     .then(() => (0,promises_.rename)(partial, place))
                     .catch(refuse);
             },
-            [Symbol.asyncDispose]: async () => {
-                await close();
-                await (0,promises_.rm)(partial, { force: true });
-                await held.disposeAsync();
-            },
+            [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
     }
     catch (e_1) {
@@ -30228,11 +30216,9 @@ async function requireReplaceable(path, place) {
     // Replacing a device would remove it for all processes.
     if (existing?.isFile() === false)
         throw unwritable(path, `it is ${(0,bytes_files/* kindOf */.I)(existing)}, not a file`);
-    const [there, folder, uid] = [
-        await (0,promises_.lstat)(place).catch(() => undefined),
-        await (0,promises_.stat)((0,external_node_path_.dirname)(place)),
-        process.getuid?.(),
-    ];
+    const there = await (0,promises_.lstat)(place).catch(() => undefined);
+    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(place));
+    const uid = process.getuid?.();
     if (there === undefined || uid === undefined || uid === 0)
         return;
     // In a folder such as /tmp, only the file's or the folder's owner can replace a file (unlink(2), EPERM).
@@ -30241,18 +30227,18 @@ async function requireReplaceable(path, place) {
 }
 /**
  * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. Those of another host
- * or container, whose processes can't be seen from here, are removed when they are older than any step.
+ * or container, whose processes can't be seen from here, are removed if they are older than any step.
  */
 function removeRemains(path) {
     const prefix = `${(0,external_node_path_.basename)(path)}.partial-`;
-    return (0,own_folder/* removeOwn */.LO)((0,external_node_path_.dirname)(path), async (name, _kind, writtenMs) => {
+    return (0,own_folder/* removeOwn */.LO)((0,external_node_path_.dirname)(path), async (name, { mtimeMs }) => {
         const owner = name.slice(prefix.length);
         if (!name.startsWith(prefix) || !isLivingName.test(owner))
             return false;
-        return (await (0,locks/* isOfAnotherScope */.Px)(owner)) ? Date.now() - writtenMs > longestStepMs : (0,locks/* isDead */.XU)(owner);
+        return (await (0,locks/* isOfAnotherScope */.Px)(owner)) ? Date.now() - mtimeMs > longestStepMs : (0,locks/* isDead */.XU)(owner);
     });
 }
-// Only a warning: the upload or load of each step is still correct.
+// This is only a warning: each step still uploads or loads correctly.
 function contested(path, holder) {
     return (`Another step on this host is writing the tarball ${path} now (${holder}): the step that ends last overwrites the other's ` +
         'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.');
@@ -30263,8 +30249,8 @@ function unwritable(path, why, cause) {
 
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/export-image/tools.js
-var export_image_tools = __nccwpck_require__(9184);
+// EXTERNAL MODULE: ./build/shared/base/timeline.js
+var timeline = __nccwpck_require__(1829);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
@@ -30289,45 +30275,37 @@ var image_platform = __nccwpck_require__(4851);
 
 /** The record's file name within the artifact. */
 const record_recordName = 'image-handover.json';
-/** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
+/** The artifact's tar with the image's attestations: their blobs, and as `index.json` the index of the image and the attestations. */
 const attestationsName = 'image-attestations.tar';
-/** The version of its format. */
 const recordSchema = 1;
-/** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
-/** @param bytes of a record that is too large */
-function tooLarge(bytes) {
-    return (0,errors/* invalidTarball */.EK)(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
-}
-/** @param why in words that go on after a colon */
+/** @param why the reason, to follow a colon */
 function record_corrupt(why, cause) {
     return (0,errors/* corruptArtifact */.G8)(`The record ${record_recordName} in the artifact can't be used: ${why}.`, cause);
 }
-/** All images of a record, the first one first. */
+/** Returns all images of a record, with the main image first. */
 function record_imagesOf(record) {
     return [record, ...(record.further ?? [])];
 }
-/**
- * Formats a record for the artifact.
- * @throws HandoverError `tarball-invalid` if it would be too large to be read
- */
+/** @throws HandoverError `tarball-invalid` if the record would exceed the limit for reading */
 function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
     const text = {
         schema: recordSchema,
         ...formatImage(rest),
-        ...(further === undefined ? {} : { further: further.map(formatImage) }),
-        ...(pushedReference === undefined ? {} : { pushedReference: (0,image_reference/* formatReference */.FH)(pushedReference) }),
+        further: further?.map(formatImage),
+        pushedReference: pushedReference && (0,image_reference/* formatReference */.FH)(pushedReference),
     };
     const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-    if (Buffer.byteLength(formatted) > base_limits/* limits */.F.recordBytes)
-        throw tooLarge(Buffer.byteLength(formatted));
-    return formatted;
+    const bytes = Buffer.byteLength(formatted);
+    if (bytes <= base_limits/* limits */.F.recordBytes)
+        return formatted;
+    throw (0,errors/* invalidTarball */.EK)(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
 function formatImage({ references, platform, ...rest }) {
     return { references: references.map(image_reference/* formatReference */.FH), platform: (0,image_platform/* formatPlatform */.Bq)(platform), ...rest };
@@ -30344,29 +30322,32 @@ function parseRecord(text) {
         throw record_corrupt(`it is not a JSON object: "${(0,base_text/* quoteForeign */.xS)(text, 80)}"`);
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    const pushed = value['pushedReference'];
     const record = {
         ...record_image(value),
-        ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
-        ...(created === undefined ? {} : { created }),
+        further: given(value, 'further', furtherImages),
+        created: (0,json/* stringOr */.JI)(value['created'], undefined),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
-        ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
-        ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, image_reference/* parsePinnedReference */.Pe) }),
-        ...times(value['times']),
+        indexDigest: given(value, 'indexDigest', digest),
+        pushedReference: given(value, 'pushedReference', (from, name) => parsed('its pushed reference', from[name], image_reference/* parsePinnedReference */.Pe)),
+        times: times(value['times']),
     };
     requireInside(record);
     return record;
 }
-function furtherImages(value) {
+/** Reads an optional member. */
+function given(from, name, read) {
+    return from[name] === undefined ? undefined : read(from, name);
+}
+function furtherImages(from, name) {
+    const value = from[name];
     const items = Array.isArray(value) ? value : [value];
     if (items.length >= base_limits/* limits */.F.images)
         throw record_corrupt(`it lists ${String(items.length)} further images`);
-    // An ignored one would be a missing image.
+    // If an item were ignored, its image would be missing.
     if (!items.every(json/* isObject */.Gv))
         throw record_corrupt('a further image in it is not a JSON object');
     return items.map(record_image);
@@ -30380,17 +30361,15 @@ function record_image(value) {
         diffIds: digests(value, 'diffIds'),
         labels: (0,json/* stringMapOf */.pn)(value['labels']),
         layers: record_layers(value),
-        ...place(value, 'configAt'),
-        ...place(value, 'manifestAt'),
+        configAt: given(value, 'configAt', place),
+        manifestAt: given(value, 'manifestAt', place),
     };
 }
-function place(value, name) {
-    const found = value[name];
-    if (found === undefined)
-        return {};
+function place(from, name) {
+    const found = from[name];
     if (!(0,json/* isObject */.Gv)(found))
-        throw record_corrupt(`its ${name} is no place in the tarball`);
-    return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
+        throw record_corrupt(`its ${name} is not a position in the tarball`);
+    return { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') };
 }
 function references(value) {
     const texts = (0,json/* stringsOf */.iw)(value);
@@ -30401,12 +30380,7 @@ function references(value) {
     return texts.map((text) => parsed('a reference in it', text, image_reference/* parseTaggedReference */.$R));
 }
 function parsed(what, value, parse) {
-    try {
-        return parse((0,json/* stringOr */.JI)(value, ''));
-    }
-    catch (error) {
-        throw record_corrupt(`${what} is malformed`, error);
-    }
+    return (0,errors/* translated */.vE)(() => parse((0,json/* stringOr */.JI)(value, '')), (error) => record_corrupt(`${what} is malformed`, error));
 }
 function record_layers(value) {
     const items = (0,json/* objectsOf */.iZ)(value['layers']);
@@ -30416,13 +30390,13 @@ function record_layers(value) {
         digest: digest(item, 'digest'),
         size: byteCount(item, 'size'),
         mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
-        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
+        offset: given(item, 'offset', byteCount),
     }));
 }
 function requireInside(record) {
-    const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
+    const isOutside = ({ offset, size }) => offset !== undefined && offset + size > record.tarballSize;
     for (const { layers, configAt, manifestAt } of record_imagesOf(record)) {
-        const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+        const outside = layers.find(isOutside);
         if (outside !== undefined)
             throw record_corrupt(`layer ${outside.digest} lies outside the tarball`);
         if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
@@ -30430,7 +30404,7 @@ function requireInside(record) {
     }
 }
 function producer(value) {
-    const from = (0,json/* isObject */.Gv)(value) ? value : {};
+    const from = (0,json/* objectOf */.Xy)(value);
     return {
         repository: (0,json/* stringOr */.JI)(from['repository'], ''),
         runId: (0,json/* stringOr */.JI)(from['runId'], ''),
@@ -30439,14 +30413,14 @@ function producer(value) {
         jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
     };
 }
-// They are shown, and nothing is decided by them: what is no time is left out.
+// The times are only displayed, and no decision depends on them. So invalid times are omitted.
 function times(value) {
     if (!(0,json/* isObject */.Gv)(value))
-        return {};
+        return undefined;
     const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
     if (!(0,json/* isByteCount */.A0)(began) || !(0,json/* isByteCount */.A0)(started) || !(0,json/* isByteCount */.A0)(built) || !(0,json/* isByteCount */.A0)(ready))
-        return {};
-    return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
+        return undefined;
+    return began <= started && started <= built && built <= ready ? { began, started, built, ready } : undefined;
 }
 function fileName(value) {
     const name = (0,json/* stringOr */.JI)(value, '');
@@ -30489,27 +30463,28 @@ var bytes_chunks = __nccwpck_require__(4256);
 var image_manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var tar_header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/tar/compression.js
 
 
 
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
+
+/** Bytes that identify the compression of a tarball, after any skippable frames. */
 const magicBytes = 6;
 const zstdMagic = 0xfd2fb528;
 const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
 /**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ * Detects the compression of a tarball from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load accepts but Node can't read
  */
 function compressionOf(head) {
     const packing = packingOf(head);
-    if (packing === 'xz')
-        throw unread('xz', 'unxz');
-    if (packing === 'bzip2')
-        throw unread('bzip2', 'bunzip2');
-    return packing;
+    if (packing !== 'xz' && packing !== 'bzip2')
+        return packing;
+    throw (0,errors/* invalidTarball */.EK)(`The tarball is compressed with ${packing}, which this action can't read.`, `Run ${packing === 'xz' ? 'unxz' : 'bunzip2'} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
 }
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+/** Detects a compression from the first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
 function packingOf(head) {
     if (head[0] === 0x1f && head[1] === 0x8b)
         return 'gzip';
@@ -30518,32 +30493,57 @@ function packingOf(head) {
     if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
         return 'bzip2';
     const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-    // pzstd begins with a frame that is there to be skipped.
+    // pzstd starts its files with a skippable frame.
     if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
         return 'zstd';
     return 'none';
 }
-function unread(format, command) {
-    return (0,errors/* invalidTarball */.EK)(`The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Detects a layer's compression from its first 512 bytes. Returns undefined for anything that can't be a layer, such as JSON. */
+function compression_layerPackingOf(head) {
+    const packing = packingOf(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, tar_header/* tarBlock */.TR);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === tar_header/* tarBlock */.TR && (0,tar_header/* isZero */.be)(block)))
+        return 'none';
+    return block.length === tar_header/* tarBlock */.TR && block.includes(0) && (0,tar_header/* readTarHeader */.RO)(block) !== undefined ? 'none' : undefined;
 }
-// Node comes back from its thread for each chunk: 16 KiB by default.
+/**
+ * Returns how a layer's compression differs from its media type, or undefined when they match. Docker's type without a compression
+ * allows any compression (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function compression_wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return `is not a tar, compressed or not${mediaType === '' ? '' : ` (its media type is ${mediaType})`}`;
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    if (packing === expected)
+        return undefined;
+    return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, but has the media type ${mediaType}`;
+}
+// Node returns from its thread for each chunk, 16 KiB by default.
 const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+// With chunks of 16 KiB, decompression takes four times as long. Files from `zstd --long=31`, with a window of 2 GiB, can be read too.
 const zstdOptions = {
     ...gunzipOptions,
     chunkSize: 2 * 1024 * 1024,
     params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
 };
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+/** Returns the bytes of the plain tarball. If the input is damaged or truncated, the iteration throws zlib's error. */
 function decompress(chunks, compression) {
     if (compression === 'none')
         return chunks;
     if (compression === 'zstd')
         return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so its consumer gets it.
+    // An error on either side destroys the decoder, which passes the error on to its consumer.
     return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
 }
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+/** Decodes every frame: a Zstandard file may contain several (RFC 8878 section 3), but Node's decoder stops after one. */
 async function* zstdFrames(chunks) {
     const source = chunks[Symbol.asyncIterator]();
     let rest = await nextOf(source);
@@ -30556,10 +30556,10 @@ async function* zstdFrames(chunks) {
         rest = await feeding;
     }
 }
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(decoder, first, source) {
+/** Writes chunks until a frame ends in the middle of one. Returns the rest of that chunk. */
+async function feed(decoder, head, source) {
     let written = 0;
-    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+    for (let chunk = head; chunk !== undefined; chunk = await nextOf(source)) {
         written += chunk.length;
         await write(decoder, chunk);
         const left = written - decoder.bytesWritten;
@@ -30584,55 +30584,6 @@ async function nextOf(source) {
     return next.done === true ? undefined : next.value;
 }
 
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var tar_header = __nccwpck_require__(3783);
-;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
-
-
-
-// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
-// could be used by another document later.
-/** Number of bytes at a layer's start that identify its format. */
-const layerHeadBytes = tar_header/* tarBlock */.TR;
-/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layerPackingOf(head) {
-    const packing = packingOf(head);
-    if (packing !== 'none')
-        return packing;
-    const block = head.subarray(0, tar_header/* tarBlock */.TR);
-    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === tar_header/* tarBlock */.TR && (0,tar_header/* isZero */.be)(block)))
-        return 'none';
-    return block.length === tar_header/* tarBlock */.TR && block.includes(0) && (0,tar_header/* readTarHeader */.RO)(block) !== undefined ? 'none' : undefined;
-}
-/**
- * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
- * every packing (containerd, core/images/mediatypes.go, DiffCompression).
- * @param mediaType empty when unknown
- * @param packing undefined when the blob can't be a layer
- */
-function wrongForm(mediaType, packing) {
-    if (packing === undefined)
-        return 'is no tar, whether packed or not';
-    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
-    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
-    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
-}
-function nameOf(packing) {
-    return packing === 'none' ? 'a plain tar' : `${packing} data`;
-}
-/**
- * Returns the same chunks after checking that their first bytes match the media type.
- * @param refuse makes the error from the end of a sentence whose subject is the layer
- */
-async function* layer_form_layerChunks(chunks, mediaType, refuse) {
-    const { head, all } = await withHead(chunks, layerHeadBytes);
-    const wrong = wrongForm(mediaType, layerPackingOf(head));
-    if (wrong !== undefined)
-        throw refuse(wrong);
-    yield* all;
-}
-
 ;// CONCATENATED MODULE: ./build/shared/handed-over/identity.js
 
 
@@ -30643,18 +30594,23 @@ async function* layer_form_layerChunks(chunks, mediaType, refuse) {
 
 
 
+
 /**
- * Reads a layer's bytes. Its digest is verified by the consumer.
- * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ * Reads a layer's bytes. The consumer must verify the digest.
+ * @param onBytes called with the number of bytes of each chunk that arrives
+ * @throws HandoverError `artifact-corrupt` during the iteration, when the first bytes don't match the media type
  */
-function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
-    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => corruptArtifact(`The layer ${digest} in the artifact ${what}.`));
+async function* layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    const { head, all } = await withHead(read(offset, offset + size, onBytes), tarBlock);
+    const wrong = wrongForm(mediaType, layerPackingOf(head));
+    if (wrong !== undefined)
+        throw corruptArtifact(`The layer ${digest} in the artifact ${wrong}.`);
+    yield* all;
 }
 /**
- * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
- *   Then only the whole tarball shows them
+ * Identifies the images of an artifact from the bytes of their configs and manifests, which are some kilobytes.
+ * @returns the images in the record's order; undefined when the record lacks a position, or the artifact can't be read in parts.
+ *   Then the whole tarball must be read to identify them
  * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
  */
 async function identity_identifyByRange(content, record) {
@@ -30676,11 +30632,11 @@ async function identity_identifyByRange(content, record) {
     const bytesAt = await reader(read, places);
     return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
 }
-// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
+// A record with a manifest digest must also have the manifest's position: only that digest identifies the image.
 function hasPlaces({ configAt, manifestAt, manifestDigests }) {
     return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
-/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
+/** Reads byte ranges, in one request if they are close together, as at the end of a tarball that export-image wrote. */
 async function reader(read, places) {
     const part = (start, end) => copiedBytes(read(start, end, () => undefined));
     const start = Math.min(...places.map(({ offset }) => offset));
@@ -30695,42 +30651,27 @@ async function identifiedImage(image, bytesAt, read) {
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
     const configDigest = digestOf(configBytes);
     requireAgreement('config digest', image.configDigest, configDigest);
-    const config = identity_parsed(() => parseConfig(configBytes, 'the config'));
+    // An unreadable document is a mismatch with the record.
+    const mismatch = (error) => corrupt(messageOf(error), error);
+    const config = translated(() => parseConfig(configBytes, 'the config'), mismatch);
     if (manifestAt === undefined) {
         const identity = { ...config, configDigest, manifestDigest: undefined };
-        requireRecorded(image, identity, undefined);
+        requireRecorded(image, identity);
         return { identity, references, ranged: undefined };
     }
     const manifestBytes = await bytesAt(manifestAt);
-    const manifest = identity_parsed(() => parseManifest(manifestBytes, 'the manifest'));
-    const identity = { ...config, configDigest, manifestDigest: digestOf(manifestBytes) };
+    const manifest = translated(() => parseManifest(manifestBytes, 'the manifest'), mismatch);
+    const identity = { ...config, configDigest, manifestDigest: manifest.digest };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     requireRecorded(image, identity, manifest.layers);
     const fault = configFault(manifest, configBytes, config);
     if (fault !== undefined)
         throw corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
-    const contents = {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: identity.manifestDigest,
-        manifestBytes,
-        manifestMediaType: manifest.mediaType,
-        layers: manifest.layers,
-    };
+    const contents = contentsOf(configBytes, config, manifest);
     const layers = locatedLayers(image, manifest.layers);
     return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
-/** Reports an unreadable document as a mismatch with the record. */
-function identity_parsed(parse) {
-    try {
-        return parse();
-    }
-    catch (error) {
-        throw corrupt(messageOf(error), error);
-    }
-}
-/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+/** Returns the manifest's layers with their positions; undefined if the record lacks a position. */
 function locatedLayers(record, layers) {
     const located = layers.flatMap(({ digest, size, mediaType }, position) => {
         const offset = record.layers[position]?.offset;
@@ -30740,7 +30681,7 @@ function locatedLayers(record, layers) {
 }
 /**
  * Compares the record with the image's identity.
- * @param layers the layers in the image's manifest; undefined for an image without one
+ * @param layers the layers in the image's manifest; undefined for an image without a manifest
  * @throws HandoverError `artifact-corrupt` when they differ
  */
 function requireRecorded(record, identity, layers) {
@@ -30783,33 +30724,33 @@ var pool = __nccwpck_require__(2668);
  * @returns the outcomes in the same order
  */
 async function side_by_side_sideBySide(before, atOnce, work) {
+    const next = async (outcome) => {
+        if (!outcome.ok)
+            return outcome;
+        const { name, value } = outcome;
+        try {
+            return { name, ok: true, value: await work(value, name) };
+        }
+        catch (error) {
+            return { name, ok: false, error };
+        }
+    };
     const after = [];
     await inPool(before.entries(), atOnce, async ([position, outcome]) => {
-        after[position] = await next(outcome, work);
+        after[position] = await next(outcome);
     });
     return after;
 }
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
 /**
  * Returns the values if no task failed.
- * @param done the successful work, as a participle: `loaded`
- * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
+ * @param done a participle for the successful work, such as `loaded`
+ * @throws HandoverError that lists every failed task; with their code if all have the same one, otherwise `load-failed`
  */
 function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const failures = outcomes.filter((outcome) => !outcome.ok);
     const [first] = failures;
     if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+        return outcomes.filter((outcome) => outcome.ok).map(({ value }) => value);
     const defect = failures.find(({ error }) => !(error instanceof HandoverError));
     if (defect !== undefined || outcomes.length === 1)
         throw (defect ?? first).error;
@@ -30829,7 +30770,7 @@ function requireAll(outcomes, done) {
 
 
 
-/** The file that holds the mapping in its artifact. */
+/** The name of the artifact's file with the mapping. */
 const digestsFileName = 'docker-image-digests.json';
 /**
  * Finds the newest artifact of that name, or the one with that id, and identifies its images.
@@ -30842,7 +30783,7 @@ async function findArtifact(wanted, { store, log, runAttempt }) {
         throw artifactNotFound([wanted], artifacts, runAttempt);
     return identified(await store.open(found), log);
 }
-/** Reads the record and identifies the images: some kilobytes. */
+/** Reads the record and identifies the images, which takes some kilobytes. */
 async function identified(content, log) {
     const { artifact } = content;
     log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${formatBytes(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
@@ -30877,7 +30818,7 @@ function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
 }
 const opensAtOnce = 8;
 /**
- * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * Finds the newest artifact of each name that is wanted, and identifies its images from some kilobytes each. Skips an artifact that
  * contains only the mapping of an earlier step, unless it is named.
  * @param wanted names, patterns and ids
  * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
@@ -30934,22 +30875,23 @@ var external_node_timers_promises_ = __nccwpck_require__(8500);
 
 
 
-/** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
+
+/** Returns the path of a blob in the folder of an OCI layout. */
 function blobPath(layout, digest) {
-    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
+    return (0,external_node_path_.join)(layout, (0,image_digest/* blobName */.PF)(digest));
 }
 /**
- * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers with another digest in the layout: the image then gets a new manifest
- * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
+ * Reads the only image for `platform` from an OCI layout directory, and checks that it has all of its blobs.
+ * @param replaced layers that have a different digest in the layout; if there are any, the image gets a new manifest
+ * @throws HandoverError `tarball-invalid` when a blob is missing or damaged, or the platform is missing
  */
-async function readOciLayout(layout, platform, replaced = new Map()) {
+async function readOciLayout(layout, platform, replaced) {
     const { descriptor } = await findManifest(layout, { listed: await readIndex(layout) }, platform);
     return readImage(layout, descriptor, platform, replaced);
 }
 /**
- * Reads the image with the wanted name, or else the only one, as `readOciLayout` does.
- * @throws HandoverError as `readOciLayout`; `image-not-found` when several images could be meant
+ * Reads the image with the wanted name or, without one, the only image, like `readOciLayout`.
+ * @throws HandoverError like `readOciLayout`; `image-not-found` when the choice is ambiguous
  */
 async function readNamedImage(layout, platform, wanted, replaced) {
     const index = await readIndex(layout);
@@ -30971,8 +30913,8 @@ async function readNamedImage(layout, platform, wanted, replaced) {
     };
 }
 /**
- * Returns the attestations of a found image; undefined without any. The layout's own index is returned if it lists nothing else, because
- * its digest is the one that the build reported.
+ * Returns the attestations of a found image, or undefined if it has none. Returns the layout's own index if it lists nothing else,
+ * because the build reported that index's digest.
  */
 async function readAttestations(layout, { descriptor, listed, bytes }, platform) {
     const own = listed.filter((item) => (0,image_manifest/* isAttestationOf */.Ez)(item, descriptor.digest));
@@ -30993,8 +30935,7 @@ async function readIndex(layout) {
     return (0,image_manifest/* parseIndex */.A1)(index, 'index.json');
 }
 async function readImage(layout, descriptor, platform, replaced = new Map()) {
-    const manifestBytes = await readJsonBlob(layout, descriptor);
-    const manifest = (0,image_manifest/* parseManifest */.Ng)(manifestBytes, `manifest ${descriptor.digest}`);
+    const manifest = (0,image_manifest/* parseManifest */.Ng)(await readJsonBlob(layout, descriptor), `manifest ${descriptor.digest}`);
     (0,image_manifest/* requireConfigSize */.bW)(manifest.config.size);
     const configBytes = await readJsonBlob(layout, manifest.config);
     const config = (0,image_manifest/* parseConfig */.o4)(configBytes, `config ${manifest.config.digest}`);
@@ -31006,21 +30947,13 @@ async function readImage(layout, descriptor, platform, replaced = new Map()) {
         throw (0,image_manifest/* invalidLayout */.YG)(`The manifest ${descriptor.digest} ${fault}.`);
     const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
     await Promise.all(layers.map((layer, position) => requireLayer(layout, layer, config.diffIds[position])));
-    const unchanged = {
-        configDigest: manifest.config.digest,
-        configBytes,
-        config,
-        manifestDigest: descriptor.digest,
-        manifestBytes,
-        manifestMediaType: manifest.mediaType,
-        layers,
-    };
-    return replaced.size === 0 ? unchanged : { ...unchanged, ...(0,image_manifest/* formatManifest */.L_)(manifest.config, layers) };
+    const stored = replaced.size === 0 ? manifest : (0,image_manifest/* formatManifest */.L_)(manifest.config, layers);
+    return (0,image_manifest/* contentsOf */.KD)(configBytes, config, stored);
 }
 async function findManifest(layout, index, platform) {
     const images = index.listed.filter((item) => !(0,image_manifest/* isAttestation */.H3)(item));
     const match = images.find((item) => item.platform !== undefined && (0,image_platform/* samePlatform */.my)(item.platform, platform));
-    // An index lists an image with several names once for each.
+    // An index lists an image with several names once per name.
     const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
     const found = match ?? only;
     if (found === undefined) {
@@ -31044,9 +30977,9 @@ async function readJsonBlob(layout, descriptor) {
 }
 async function requireLayer(layout, layer, diffId) {
     await requireBlob(layout, layer);
-    const head = await (0,bytes_files/* fileHead */.$r)(blobPath(layout, layer.digest), layerHeadBytes);
-    const packing = layerPackingOf(head);
-    const wrong = wrongForm(layer.mediaType, packing);
+    const head = await (0,bytes_files/* fileHead */.$r)(blobPath(layout, layer.digest), tar_header/* tarBlock */.TR);
+    const packing = compression_layerPackingOf(head);
+    const wrong = compression_wrongForm(layer.mediaType, packing);
     if (wrong !== undefined)
         throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${layer.digest} ${wrong}.`);
     if (packing === 'none' && layer.digest !== diffId)
@@ -31071,48 +31004,37 @@ async function requireBlob(layout, descriptor) {
 
 
 /**
- * Returns a function for a reader of files that another process writes. It is called before each look, waits between two looks, and
- * returns whether to look again. The last look is after the end, so that nothing is missed.
+ * Returns a function for polling files that another process writes. Call it before each check: it waits between checks, and returns
+ * whether to check again. The last check is after the writer has ended, so that nothing is missed.
  * @param written settles when the writer has ended; its error is thrown
  */
 function untilWritten(written, waitMs) {
-    let [isFirst, isLast, hasFailed] = [true, false, false];
+    let [isFirst, isLast] = [true, false];
     const over = new AbortController();
     const { signal } = over;
-    const end = (failed) => {
-        hasFailed = failed;
-        over.abort();
-    };
-    written.then(() => end(false), () => end(true));
+    const end = () => over.abort();
+    written.then(end, end);
     return async () => {
-        if (!isFirst && !isLast)
-            await (0,external_node_timers_promises_.setTimeout)(waitMs, undefined, { signal }).catch(() => undefined);
-        if (isLast || hasFailed) {
-            await written;
+        if (isLast)
             return false;
-        }
+        if (!isFirst)
+            await (0,external_node_timers_promises_.setTimeout)(waitMs, undefined, { signal }).catch(() => undefined);
         isFirst = false;
         isLast = signal.aborted;
+        if (isLast)
+            await written;
         return true;
     };
 }
 const growEveryMs = 10;
-/** Returns the size of a layer's file in bytes; undefined for a config or a manifest, which are JSON objects. */
-async function wholeLayerSize(path) {
-    return (0,tar_header/* looksLikeJson */.gw)(await (0,bytes_files/* fileHead */.$r)(path, tar_header/* tarBlock */.TR)) ? undefined : (await (0,promises_.stat)(path)).size;
-}
-/**
- * Reads a layer's file while it is written.
- * @param wholePath its path when it is complete
- * @param written settles when the writer has ended; its error is thrown
- */
+/** @param wholePath the file's path once it is complete */
 async function* growingFileChunks(path, wholePath, blob, written) {
     const file = await (0,bytes_files/* openFile */.Tq)(path).catch(() => (0,bytes_files/* openFile */.Tq)(wholePath));
     const look = untilWritten(written, growEveryMs);
     const grows = (bytes) => (bytes < blob.size ? look() : Promise.resolve(false));
     yield* arriving_layers_verified(blob, wholePath, (0,bytes_files/* transientFileChunks */.jx)(file, grows));
 }
-/** Verifies a layer's file. Throws `tarball-invalid` when it has another size or digest by now. */
+/** Verifies a layer's file. Throws `tarball-invalid` if its size or digest has changed. */
 function arriving_layers_verified(blob, path, chunks) {
     const { size, digest } = blob;
     return (0,verified/* verifiedChunks */.Dc)(chunks, blob, (found) => found.size === size
@@ -31121,15 +31043,19 @@ function arriving_layers_verified(blob, path, chunks) {
 }
 const lookEveryMs = 25;
 /**
- * Returns the layers of an OCI layout that is being written, each once: first the complete ones, then the one with the largest part
- * written, whose bytes follow while it grows. The writer renames a complete layer into place: so do BuildKit's client (containerd,
- * plugins/content/local/writer.go) and writeOciLayout.
+ * Returns the layers of an OCI layout that is being written, each once: complete layers first, then the layer with the most bytes
+ * written so far, which is read while it grows. The writer must rename a complete layer into place, as BuildKit's client (containerd,
+ * plugins/content/local/writer.go) and writeOciLayout do.
  * @param written settles when the layout is written; its error ends the iteration
  */
 async function* arrivingLayers(layout, written) {
     const look = untilWritten(written, lookEveryMs);
     const seen = new Set();
-    const next = async () => (await wholeLayer(layout, seen)) ?? growingLayer(layout, seen, written);
+    const next = async () => {
+        for await (const layer of completeLayers(layout, seen))
+            return layer;
+        return growingLayer(layout, seen, written);
+    };
     while (await look()) {
         for (let layer; (layer = await next()) !== undefined;) {
             seen.add(layer.digest);
@@ -31138,14 +31064,9 @@ async function* arrivingLayers(layout, written) {
     }
     await written;
 }
-async function wholeLayer(layout, seen) {
-    for await (const layer of completeLayers(layout, seen))
-        return layer;
-    return undefined;
-}
 /**
  * Returns the complete layers of an OCI layout, by digest.
- * @param seen blobs to skip. Blobs that are no layers are added.
+ * @param seen blobs to skip. Blobs that are not layers are added to it.
  */
 async function* completeLayers(layout, seen) {
     const names = await (0,promises_.readdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256')).catch(() => []);
@@ -31154,19 +31075,20 @@ async function* completeLayers(layout, seen) {
         if (digest === undefined || seen.has(digest))
             continue;
         const path = blobPath(layout, digest);
-        const size = await wholeLayerSize(path);
-        if (size === undefined)
+        // Configs and manifests are JSON objects.
+        if ((0,tar_header/* looksLikeJson */.gw)(await (0,bytes_files/* fileHead */.$r)(path, tar_header/* tarBlock */.TR)))
             seen.add(digest);
         else
-            yield { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
+            yield storedBlob(layout, { digest, size: (await (0,promises_.stat)(path)).size });
     }
 }
-/** Returns some blobs of a complete OCI layout, each once. */
+/** Returns the given blobs of a complete OCI layout, each once. */
 function layoutBlobs(layout, blobs) {
-    return [...new Map(blobs.map(({ digest, size }) => [digest, size]))].map(([digest, size]) => {
-        const path = blobPath(layout, digest);
-        return { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
-    });
+    return [...new Map(blobs.map((blob) => [blob.digest, storedBlob(layout, blob)])).values()];
+}
+function storedBlob(layout, { digest, size }) {
+    const path = blobPath(layout, digest);
+    return { digest, size, chunks: () => arriving_layers_verified({ digest, size }, path, (0,bytes_files/* transientFileChunks */.jx)(path)) };
 }
 async function growingLayer(layout, seen, written) {
     const folder = (0,external_node_path_.join)(layout, 'ingest');
@@ -31177,12 +31099,12 @@ async function growingLayer(layout, seen, written) {
         .filter(({ digest, arrived }) => arrived > 0 && !seen.has(digest))
         .sort((one, other) => other.arrived / other.size - one.arrived / one.size)[0];
 }
-/** Reads about a blob that containerd's content store is writing (plugins/content/local/store.go); undefined unless it is a layer. */
+/** Reads the state of a layer that containerd's content store is writing (plugins/content/local/store.go). Undefined for other blobs. */
 async function readIngest(layout, folder, written) {
     const path = (0,external_node_path_.join)(folder, 'data');
     const read = async (name) => (await (0,bytes_files/* readSmallFile */.EW)((0,external_node_path_.join)(folder, name), 4096)).toString();
     const files = [read('ref'), read('total'), (0,promises_.stat)(path)];
-    // It may have been renamed or just begun; the next look shows more.
+    // It may have been renamed or only just created. The next check shows more.
     const [ref, total, { size: arrived }] = await Promise.all(files).catch(() => ['', '', { size: 0 }]);
     const digest = (0,image_digest/* parseDigest */.m)(/^layer-(.*)$/.exec(ref)?.[1] ?? '');
     const size = /^[1-9]\d{0,15}$/.test(total) ? Number(total) : 0;
@@ -31191,7 +31113,7 @@ async function readIngest(layout, folder, written) {
     const wholePath = blobPath(layout, digest);
     return { digest, size, arrived, chunks: () => growingFileChunks(path, wholePath, { digest, size }, written) };
 }
-/** Returns the same items when there is a first one, or none. Throws errors of the items until then. */
+/** Waits for the first item, then returns all items. Throws an error that occurs before the first item. */
 async function begun(items) {
     const first = await items.next();
     return (async function* () {
@@ -31208,13 +31130,13 @@ async function begun(items) {
 
 
 /**
- * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
- * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB.
+ * Returns the bytes of a tarball that both image stores load, in chunks of at most 1 MiB. It is an OCI layout with the Docker
+ * archive's `manifest.json`, as `docker save` has written it since Docker 25. Layers come first, each once, as they arrive. The
+ * small entries come last, when the images are known.
  * @param layers each once, in any order
- * @param images asked for when all layers have come
+ * @param images called when all layers have arrived
  * @param told called at the end with the whole tarball's facts
- * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
+ * @throws HandoverError `tarball-invalid` when a layer of an image is missing; errors of `layers` and `images`
  */
 async function* tarballChunks(layers, images, told) {
     const offsets = new Map();
@@ -31225,9 +31147,9 @@ async function* tarballChunks(layers, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count((0,tar_header/* tarHeader */.pI)(folder, 0));
-    for await (const layer of layers) {
-        offsets.set(layer.digest, position + tar_header/* tarBlock */.TR);
-        for await (const chunk of blobEntry(layer))
+    for await (const { digest, size, chunks } of layers) {
+        offsets.set(digest, position + tar_header/* tarBlock */.TR);
+        for await (const chunk of tarEntry((0,image_digest/* blobName */.PF)(digest), size, chunks()))
             yield count(chunk);
     }
     const named = await images();
@@ -31239,35 +31161,50 @@ async function* tarballChunks(layers, images, told) {
     yield count(tar_header/* endOfArchive */.PG);
     told({ size: position, offsets });
 }
-async function* blobEntry({ digest, size, chunks }) {
-    yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(digest), size);
-    yield* chunks();
+/** Returns the bytes of a tar entry with `size` bytes of content. */
+async function* tarEntry(name, size, content) {
+    yield (0,tar_header/* tarHeader */.pI)(name, size);
+    yield* content;
     yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
 }
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 async function* indexedBlobs(index, blobs) {
-    for (const blob of blobs)
-        yield* blobEntry(blob);
+    for (const { digest, size, chunks } of blobs)
+        yield* tarEntry((0,image_digest/* blobName */.PF)(digest), size, chunks());
     yield smallEntry('index.json', index);
     yield tar_header/* endOfArchive */.PG;
 }
 function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
+/** Returns what follows the layers in a tarball: the small entries and the end of the archive. */
+function tarballEnd(images) {
+    return [...[...smallEntries(images)].map(([name, bytes]) => smallEntry(name, bytes)), endOfArchive];
+}
 /**
  * Returns the entries other than layers: configs, manifests, `index.json` and `manifest.json`. A containerd store finds a layer by its
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
 function smallEntries(images) {
-    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+    const archive = images.map(({ image, references, layerNames }) => ({
+        Config: (0,image_digest/* blobName */.PF)(image.configDigest),
+        RepoTags: references.map(image_reference/* formatReference */.FH),
+        Layers: layerNames ?? image.layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)),
+    }));
+    return new Map([...layoutEntries(images), ['manifest.json', tarball_writer_json(archive)]]);
+}
+/** Returns the files of an OCI layout other than layers. The annotations are those of its index. */
+function layoutEntries(images, annotations) {
     return new Map([
         ...images.flatMap(({ image }) => [
             [(0,image_digest/* blobName */.PF)(image.configDigest), image.configBytes],
             [(0,image_digest/* blobName */.PF)(image.manifestDigest), image.manifestBytes],
         ]),
         ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', tarball_writer_json(images.map(archiveManifestOf))],
+        [
+            'index.json',
+            tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: images.flatMap(describe), annotations }),
+        ],
     ]);
 }
 function requireLayers(images, written) {
@@ -31275,16 +31212,16 @@ function requireLayers(images, written) {
     if (missing !== undefined)
         throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${missing.digest} is not in the OCI layout.`);
 }
-function describe(image, references) {
+function describe({ image, references }) {
     const { platform } = image.config;
     const { os, architecture, variant } = platform;
     const descriptor = {
         mediaType: image.manifestMediaType,
         digest: image.manifestDigest,
         size: image.manifestBytes.length,
-        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, variant } } : {}),
+        platform: (0,image_platform/* isKnown */.qE)(platform) ? { architecture, os, variant } : undefined,
     };
-    // containerd names an image after the first annotation, the OCI tools after the second.
+    // containerd takes the image's name from the first annotation, OCI tools from the second.
     return references.map((reference) => ({
         ...descriptor,
         annotations: {
@@ -31292,14 +31229,6 @@ function describe(image, references) {
             'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
         },
     }));
-}
-function archiveManifestOf({ image, references, layerNames }) {
-    const { configDigest, layers } = image;
-    return {
-        Config: (0,image_digest/* blobName */.PF)(configDigest),
-        RepoTags: references.map(image_reference/* formatReference */.FH),
-        Layers: layerNames ?? layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)),
-    };
 }
 function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
@@ -31337,7 +31266,7 @@ async function* artifactFiles({ unsealed, ...tarball }, { producer, timeline }, 
     const text = Buffer.from(formatRecord(record));
     yield { name: record_recordName, size: text.length, chunks: external_node_stream_.Readable.from([text]) };
 }
-/** The spans that have ended by now are those of the build. */
+/** Returns the times for the record. All spans that have ended so far belong to the build. */
 function timesOf(timeline) {
     const { began } = timeline;
     const spans = timeline.spans();
@@ -31345,7 +31274,7 @@ function timesOf(timeline) {
     const built = began + Math.round(Math.max(...spans.map(({ endMs }) => endMs)));
     return { began, started, built, ready: Math.max(built, Date.now()) };
 }
-/** Returns a new tarball of layers, and of the images that consist of them. */
+/** Returns a new tarball with these layers and the images that use them. */
 function newTarball(layers, contents) {
     const written = Promise.withResolvers();
     return {
@@ -31356,29 +31285,22 @@ function newTarball(layers, contents) {
 }
 function unsealedOf({ images, attestations, push }, tarball) {
     const [first, ...further] = images;
-    const { created } = first.image.config;
     const record = {
         ...recordedImage(first, tarball),
-        ...(further.length === 0 ? {} : { further: further.map((other) => recordedImage(other, tarball)) }),
-        ...(created === undefined ? {} : { created }),
+        further: further.length === 0 ? undefined : further.map((other) => recordedImage(other, tarball)),
+        created: first.image.config.created,
         tarballCompression: 'none',
-        ...(typeof push === 'object' ? { pushedReference: push } : {}),
+        pushedReference: typeof push === 'object' ? push : undefined,
+        indexDigest: attestations && (0,image_digest/* digestOf */.ol)(attestations.index),
     };
     if (attestations === undefined)
         return { record };
     const { layout, blobs, index } = attestations;
-    return {
-        record: { ...record, indexDigest: (0,image_digest/* digestOf */.ol)(index) },
-        attestations: indexedBlobs(index, layoutBlobs(layout, blobs)),
-    };
+    return { record, attestations: indexedBlobs(index, layoutBlobs(layout, blobs)) };
 }
 function recordedImage({ image, references }, { offsets }) {
     const { config, configDigest, configBytes, manifestDigest, manifestBytes } = image;
     const { platform, diffIds, labels } = config;
-    const at = (digest) => {
-        const offset = offsets.get(digest);
-        return offset === undefined ? {} : { offset };
-    };
     return {
         references,
         platform,
@@ -31386,20 +31308,25 @@ function recordedImage({ image, references }, { offsets }) {
         manifestDigests: [manifestDigest],
         diffIds,
         labels,
-        layers: image.layers.map(({ digest, size, mediaType }) => ({ digest, size, mediaType, ...at(digest) })),
-        configAt: { offset: 0, size: configBytes.length, ...at(configDigest) },
-        manifestAt: { offset: 0, size: manifestBytes.length, ...at(manifestDigest) },
+        layers: image.layers.map(({ digest, size, mediaType }) => ({
+            digest,
+            size,
+            mediaType,
+            offset: offsets.get(digest),
+        })),
+        configAt: { offset: offsets.get(configDigest) ?? 0, size: configBytes.length },
+        manifestAt: { offset: offsets.get(manifestDigest) ?? 0, size: manifestBytes.length },
     };
 }
-/** The hint if the tarball's filesystem is full. */
+/** Hint if the tarball's filesystem is full. */
 const spaceAdvice = 'Free space on that filesystem, or set `tarball` (export-image) to a path on another, such as ${{ runner.temp }}/charon.tar.';
 /**
- * Writes the tarball of an OCI layout and uploads it while its layers arrive. It starts with the first layer.
- * @throws HandoverError with the error of `filled`, `artifact-name-taken`, `transfer-failed` or `not-enough-space`
+ * Writes the tarball of an OCI layout and uploads it while layers arrive, starting when the first one does.
+ * @throws HandoverError `artifact-name-taken`, `transfer-failed`, `not-enough-space`, or any error of `filled`
  */
 async function uploadLayout(plan, tools, filled, rest) {
     const path = plan.tarballPath;
-    // A failed push leaves the layout unfinished. The image is then built again, and may get other layers.
+    // A failed push leaves the layout unfinished. The image is then built again, possibly with different layers.
     if ((0,plan_plan/* isPushedByItsBuild */.zW)(plan))
         await filled;
     const layers = await begun(arrivingLayers(tools.layout, filled));
@@ -31414,7 +31341,7 @@ async function* whileItFits(layers, path) {
     }
 }
 /**
- * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read, so that its file is
+ * Uploads a tarball with its record. If the name is taken and the plan keeps the image, the tarball is still read so that its file gets
  * written.
  * @throws HandoverError `artifact-name-taken`, `transfer-failed`
  */
@@ -31435,7 +31362,7 @@ function upload(plan, tools, { tarball, path, file, release, spans: [uploaded, k
             if (!isTaken || plan.whenTaken !== 'keep')
                 throw error;
             log.info(`${(0,errors/* messageOf */.bD)(error)} This job keeps its own image.`);
-            // A name is reserved before any file is read. The official client has read all of them.
+            // Usually, the name is reserved before any file is read. Only the official client has read all files by then.
             for await (const { chunks: rest } of files)
                 await (0,verified/* drain */.Ze)(rest);
         }
@@ -31447,8 +31374,8 @@ function upload(plan, tools, { tarball, path, file, release, spans: [uploaded, k
 }
 /**
  * Checks, before any work, that the name is free or was used by an earlier attempt of this job.
- * @returns a function for the beginning of the upload. It removes the artifact of that attempt, or throws the error below.
- * @throws HandoverError `artifact-name-taken` when another job of this run uses it, unless the plan keeps the image then
+ * @returns a function to call when the upload starts. It removes that attempt's artifact, or throws the error below.
+ * @throws HandoverError `artifact-name-taken` if another job of this run uses the name, unless the plan keeps the image in that case
  */
 async function claimName({ artifactName, whenTaken }, { store, producer }) {
     const existing = (await store.list()).find(({ name }) => name === artifactName);
@@ -31464,7 +31391,7 @@ async function claimName({ artifactName, whenTaken }, { store, producer }) {
 }
 function nameTaken({ id, name }, owner, producer) {
     const { jobKey, runAttempt } = producer;
-    const takenBy = (by, hint) => new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(id)}) exists in this run already, uploaded by ${by}; this is job ` +
+    const takenBy = (by, hint) => new errors/* HandoverError */.Cu('artifact-name-taken', `The artifact "${name}" (id ${String(id)}) already exists in this run, uploaded by ${by}; this is job ` +
         `${jobKey} in attempt ${String(runAttempt)}.`, `${hint} Give load-image the same name.`);
     if (owner === undefined)
         return takenBy('a step that is not export-image', 'Give each export and each upload of a run its own name.');
@@ -31473,7 +31400,7 @@ function nameTaken({ id, name }, owner, producer) {
         const varied = `\`artifact-name: ${name}-\${{ matrix.component }}\``;
         return takenBy(`job ${job} in attempt ${String(owner.runAttempt)}`, `Give each job its own name. In a matrix, add what varies: ${varied}.`);
     }
-    return takenBy(`${job} in this same attempt: by an earlier step of this job, or by a called workflow's job of the same id`, 'In one job, give each step an `artifact-name` of its own (and a `tarball`). Of called workflows, give each its name as an input.');
+    return takenBy(`${job} in this same attempt, by an earlier step of this job or by a job with the same id in a called workflow`, 'In one job, give each step its own `artifact-name` and `tarball`. In called workflows, pass a different name to each as an input.');
 }
 async function ownerOf(store, artifact) {
     try {
@@ -31482,7 +31409,7 @@ async function ownerOf(store, artifact) {
     catch (error) {
         if (!(0,errors/* isUnreadable */.GZ)(error))
             throw error;
-        // export-image didn't make it, so it isn't of an earlier attempt of this job.
+        // export-image didn't upload it, so it isn't from an earlier attempt of this job.
         return undefined;
     }
 }
@@ -31501,7 +31428,7 @@ var plan_cache = __nccwpck_require__(337);
 
 
 /**
- * Writes caches one after another, because they share the builder and most of their blobs. The end of the export stops it.
+ * Writes caches one after another, because they share the builder and most of their blobs. Writing stops when the export ends.
  * @param problems a sentence for each cache that was not read, or can't be written
  */
 function cacheWriting(tools, caches, problems) {
@@ -31538,8 +31465,8 @@ async function writeAll(tools, caches, signal) {
     return problems;
 }
 /**
- * Writes a cache. The layers of this job's own Actions cache are stored first, many blocks at a time. BuildKit finds them there, and writes
- * what is missing and its index. If storing fails, BuildKit writes everything, as without it.
+ * Writes a cache. For this job's own Actions cache, the layers are stored first, many blocks at a time. BuildKit finds them there, and
+ * writes only the missing layers and its index. If storing fails, BuildKit writes everything.
  * @returns why it failed; undefined if the cache was written
  */
 async function writeCache(tools, cache, signal) {
@@ -31559,16 +31486,16 @@ async function writeCache(tools, cache, signal) {
     const why = await buildx.writeCache(cache.commandOf(cache.line), signal);
     if (why !== undefined || failure?.isUnfinished !== true)
         return why;
-    return `an upload broke off, so a layer is missing: ${failure.why}`;
+    return `an upload was interrupted, so a layer is missing: ${failure.why}`;
 }
-/** Returns whether a build ran steps of several stages. Most layers of a single stage are in the image. */
+/** Returns whether a build ran steps of several stages. After a build with a single stage, most layers are in the image. */
 function ranStages(stages) {
     const ran = (stages?.steps ?? []).filter(({ cached }) => !cached);
     return new Set(ran.map(({ name }) => /^\[(?:([^\]]+) )?\d+\/\d+\]/.exec(name)?.[1])).size > 1;
 }
 /**
- * Returns the layers that the builder may lack, because it has only found their steps in a cache; undefined if they are unknown. Of an
- * executed step, the builder has all layers.
+ * Returns the layers that the builder may lack because it only found their steps in a cache; undefined if they are unknown. The builder has
+ * all layers of an executed step.
  */
 async function knownLayers(actionsCache, { steps, cacheFrom }, signal) {
     if (steps.every(({ cached }) => !cached))
@@ -31588,7 +31515,7 @@ async function* layersOf(layout, more) {
     if (others !== undefined)
         yield* completeLayers(others.folder, new Set([...seen, ...others.known]));
 }
-// Layers of other stages are often larger than the image. The image is more important than the cache.
+// Required free space, in bytes. Layers of other stages are often larger than the image, and the image is more important than the cache.
 const roomBytes = 4 * 1024 ** 3;
 function otherStages({ buildx, layout, tempDir }, actionsCache, { commandOf, stages }, signal) {
     const folder = (0,promises_.mkdtemp)((0,external_node_path_.join)(tempDir, 'cache-'));
@@ -31602,7 +31529,7 @@ function otherStages({ buildx, layout, tempDir }, actionsCache, { commandOf, sta
         await (0,disk_space/* requireDiskSpace */.T1)(tempDir, roomBytes, 'The build cache', 'Free space in RUNNER_TEMP.');
         const blobsOf = (each) => (0,external_node_path_.join)(each, 'blobs', 'sha256');
         const [from, to] = [blobsOf(layout), blobsOf(directory)];
-        // BuildKit writes only the blobs whose files the folder lacks (containerd, plugins/content/local/store.go: writer).
+        // BuildKit writes only blobs that are missing from the folder (containerd, plugins/content/local/store.go: writer).
         await (0,promises_.mkdir)(to, { recursive: true });
         for (const name of await (0,promises_.readdir)(from))
             await (0,promises_.link)((0,external_node_path_.join)(from, name), (0,external_node_path_.join)(to, name));
@@ -31614,7 +31541,7 @@ function otherStages({ buildx, layout, tempDir }, actionsCache, { commandOf, sta
         return { folder: directory, known };
     };
     const written = write();
-    written.catch(() => undefined); // thrown where it is read
+    written.catch(() => undefined); // rethrown to the code that awaits it
     return {
         written,
         [Symbol.asyncDispose]: async () => {
@@ -31627,6 +31554,8 @@ function otherStages({ buildx, layout, tempDir }, actionsCache, { commandOf, sta
 
 // EXTERNAL MODULE: ./build/export-image/plan/bake.js
 var bake = __nccwpck_require__(2402);
+// EXTERNAL MODULE: external "node:util"
+var external_node_util_ = __nccwpck_require__(7975);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -31635,10 +31564,10 @@ var bake = __nccwpck_require__(2402);
 
 const linkKinds = { '1': 'hard', '2': 'symbolic' };
 /**
- * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
- * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reads the entries of a plain tar (ustar, GNU or pax) as it arrives. Requests a chunk only when the previous one is used up, and keeps
+ * none, so the chunks can share memory. Reads and ignores bytes after the end of the archive, as engines do (Go archive/tar,
  * Reader.Next).
- * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
+ * @throws HandoverError `tarball-invalid` when it is truncated or not a tar; errors of `chunks`
  */
 async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
@@ -31660,35 +31589,35 @@ async function* tarEntries(chunks) {
             if (count > base_limits/* limits */.F.tarEntries)
                 throw invalid(`it has more than ${String(base_limits/* limits */.F.tarEntries)} entries`);
             const { type } = header;
-            const { name, size: told } = { ...header, ...extension };
+            const { name = header.name, size: told = header.size, link: target = header.linkTarget } = extension;
             if (![told, header.size].every(json/* isByteCount */.A0))
                 throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
-            if (Math.max(name.length, extension.link?.length ?? 0) > base_limits/* limits */.F.tarNameLength)
-                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
-            const size = hasContent(type) ? told : 0;
+            if (Math.max(name.length, target.length) > base_limits/* limits */.F.tarNameLength)
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is the beginning of a name of ${String(name.length)} characters`);
             if (type === 'x' || type === 'L' || type === 'K') {
-                extension = {
-                    ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, base_limits/* limits */.F.tarHeaderBytes))),
-                };
+                if (header.size > base_limits/* limits */.F.tarHeaderBytes)
+                    throw invalid(`a header has ${String(header.size)} bytes`);
+                readExtension(type, await bytes.exactly(header.size), extension);
                 await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
-            // Values for all entries are not needed.
+            // Global values, which apply to all entries, are not needed.
             if (type === 'g') {
                 await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
+            // Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
+            const size = /^[1-6]$/.test(type) ? 0 : told;
             const end = bytes.position + size;
             const kind = linkKinds[type];
-            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
-            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            const link = kind && { kind, target };
+            // Type 7 is a file that old systems stored contiguously (POSIX.1-2024, pax, "ustar Interchange Format").
             const isFile = ['0', '\0', '7'].includes(type);
-            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
+            yield { name, size, offset: bytes.position, isFile, link, content: bytes.until(end) };
             await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
             extension = {};
         }
-        // The sender may have stopped between two entries.
+        // The sender may have stopped between entries.
         if (!isEnded)
             throw invalid('its end is missing');
     }
@@ -31696,43 +31625,32 @@ async function* tarEntries(chunks) {
         await bytes.close();
     }
 }
-function readExtension(type, content) {
+function readExtension(type, content, extension) {
     // GNU tar ends the name with a zero byte.
     if (type === 'L')
-        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    if (type === 'K')
-        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
-    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
-    return {
-        ...(path === undefined ? {} : { name: path }),
-        ...(link === undefined ? {} : { link }),
-        ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
-    };
-}
-// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
-function hasContent(type) {
-    return !/^[1-6]$/.test(type);
-}
-function atMost(size, most) {
-    if (size > most)
-        throw invalid(`a header goes on for ${String(size)} bytes`);
-    return size;
+        extension.name = (0,tar_header/* textAt */.$6)(content, 0, content.length);
+    else if (type === 'K')
+        extension.link = (0,tar_header/* textAt */.$6)(content, 0, content.length);
+    else {
+        const records = (0,tar_header/* readPaxRecords */.Wq)(content);
+        extension.name = records.get('path') ?? extension.name;
+        extension.link = records.get('linkpath') ?? extension.link;
+        const size = Number(records.get('size'));
+        if ((0,json/* isByteCount */.A0)(size))
+            extension.size = size;
+    }
 }
 function invalid(why) {
     return (0,errors/* invalidTarball */.EK)(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
-/** Reads numbers of bytes from chunks. */
+/** Reads a given number of bytes from chunks. */
 class ByteSource {
     #chunks;
     #rest = Buffer.alloc(0);
-    #position = 0;
+    /** The number of bytes read so far. */
+    position = 0;
     constructor(chunks) {
         this.#chunks = chunks[Symbol.asyncIterator]();
-    }
-    /** The number of bytes that have been read. */
-    get position() {
-        return this.#position;
     }
     /** Reads a copy of a block; undefined at the end. */
     async block() {
@@ -31741,22 +31659,22 @@ class ByteSource {
     async exactly(bytes) {
         const all = Buffer.alloc(bytes);
         let filled = 0;
-        for await (const part of this.until(this.#position + bytes))
+        for await (const part of this.until(this.position + bytes))
             filled += part.copy(all, filled);
         return all;
     }
     async skip(bytes) {
-        const end = this.#position + bytes;
-        while (this.#position < end)
+        const end = this.position + bytes;
+        while (this.position < end)
             await this.#take(end);
     }
     async skipAll() {
-        this.#rest = Buffer.alloc(0);
-        while (await this.#more())
+        do
             this.#rest = Buffer.alloc(0);
+        while (await this.#more());
     }
     async *until(end) {
-        while (this.#position < end)
+        while (this.position < end)
             yield await this.#take(end);
     }
     async close() {
@@ -31764,10 +31682,10 @@ class ByteSource {
     }
     async #take(end) {
         if (!(await this.#more()))
-            throw invalid(`it ends at byte ${String(this.#position)}`);
-        const part = this.#rest.subarray(0, end - this.#position);
+            throw invalid(`it ends at byte ${String(this.position)}`);
+        const part = this.#rest.subarray(0, end - this.position);
         this.#rest = this.#rest.subarray(part.length);
-        this.#position += part.length;
+        this.position += part.length;
         return part;
     }
     async #more() {
@@ -31781,36 +31699,137 @@ class ByteSource {
     }
 }
 
-// EXTERNAL MODULE: external "node:util"
-var external_node_util_ = __nccwpck_require__(7975);
-;// CONCATENATED MODULE: ./build/shared/layout/compress-layer.js
+;// CONCATENATED MODULE: ./build/shared/layout/write-layout.js
 
 
 
 
+
+
+
+
+
+
+
+
+
+
+const write_layout_top = /^(?:oci-layout|index\.json)$/;
+const archiveManifest = 'manifest.json';
+/**
+ * Unpacks a tarball into a folder as an OCI layout, and compresses its uncompressed layers. Reads the tar that `docker save` has written since
+ * Docker 25, which is an OCI layout, and the Docker archive of `podman save`. Skips all other entries, so no path can point outside the folder.
+ * @returns the compressed layers, by their digest in the layout's manifest
+ * @throws HandoverError `tarball-invalid` for the format of older engines; errors of `chunks`
+ */
+async function writeOciLayout(chunks, layout, compression) {
+    await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
+    const replaced = new Map();
+    let [hasIndex, entries] = [false, 0];
+    let archive;
+    for await (const { name, isFile, content } of tarEntries(chunks)) {
+        entries += 1;
+        if (!isFile)
+            continue;
+        hasIndex ||= name === 'index.json';
+        const digest = (0,image_digest/* blobDigest */.ep)(name) ?? archiveDigest(name);
+        if (digest !== undefined) {
+            const layer = await writeBlob(content, layout, digest, compression);
+            if (layer !== undefined)
+                replaced.set(digest, layer);
+        }
+        else if (name === archiveManifest)
+            archive = await (0,bytes_chunks/* copiedBytes */.QB)(content);
+        else if (write_layout_top.test(name))
+            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), await (0,bytes_chunks/* copiedBytes */.QB)(content));
+    }
+    if (hasIndex)
+        return replaced;
+    if (archive !== undefined && (await writeIndexOf(archive, layout, replaced)))
+        return new Map();
+    throw (0,errors/* invalidTarball */.EK)(`docker save wrote ${String(entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
+}
+/** Writes the manifest and the index for the only image of podman's archive. Returns false for another kind of archive. */
+async function writeIndexOf(archive, layout, replaced) {
+    const [image] = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
+    const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => archiveDigest(name) ?? []);
+    const [config, ...layers] = await Promise.all(digests.map((digest) => write_layout_describe(layout, digest, replaced)));
+    if (config === undefined || layers.length !== image?.layers.length)
+        return false;
+    const { bytes, digest, mediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
+    await placeBlob(layout, digest, bytes);
+    const manifest = { mediaType, digest, size: bytes.length };
+    await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
+    return true;
+}
+// podman's Docker archive contains the config and the uncompressed layers, named by diff ID.
+function archiveDigest(name) {
+    return (0,image_digest/* parseDigest */.m)(/^([0-9a-f]{64})\.(?:tar|json)$/.exec(name)?.[1] ?? '');
+}
+async function write_layout_describe(layout, digest, replaced) {
+    const found = await (0,promises_.stat)(blobPath(layout, digest)).catch(() => undefined);
+    const stored = { digest, size: found?.size ?? 0, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
+    return replaced.get(digest) ?? stored;
+}
+async function writeBlob(content, layout, digest, { format, level }) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
+    if (format === 'uncompressed' || !(0,tar_header/* looksLikeTar */.lH)(head)) {
+        await placeBlob(layout, digest, all);
+        return undefined;
+    }
+    const partial = partialPath(layout, digest);
+    const checksum = new verified/* Checksum */.M();
+    await writeChunks(partial, compressLayer(all, format, level), checksum);
+    const compressed = checksum.found();
+    await (0,promises_.rename)(partial, blobPath(layout, compressed.digest));
+    return { ...compressed, mediaType: (0,image_manifest/* layerMediaType */.sG)(format) };
+}
+/** Renames a blob into place when it is complete. From then on it may be read (arriving-layers.ts). */
+async function placeBlob(layout, digest, content) {
+    const partial = partialPath(layout, digest);
+    if (Buffer.isBuffer(content))
+        await (0,promises_.writeFile)(partial, content);
+    else
+        await writeChunks(partial, content);
+    await (0,promises_.rename)(partial, blobPath(layout, digest));
+}
+async function writeChunks(path, chunks, checksum) {
+    const file = await (0,promises_.open)(path, 'w');
+    try {
+        for await (const chunk of chunks) {
+            checksum?.add(chunk);
+            await (0,bytes_files/* writeAll */.f4)(file, chunk);
+        }
+    }
+    finally {
+        await file.close();
+    }
+}
+function partialPath(layout, digest) {
+    return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
+}
 const frameBytes = 2 * 1024 * 1024;
 const gzipFrame = (0,external_node_util_.promisify)(external_node_zlib_.gzip);
 /** @param level undefined for the compressor's own default */
 function gzipCompressor(level) {
-    // Room for the whole result, else Node comes back from its thread for every 16 KiB; what doesn't compress grows by less
-    // than a thousandth.
+    // The buffer has room for the whole result; otherwise Node returns from its thread for every 16 KiB. Incompressible data grows
+    // by less than a thousandth.
     const chunkSize = frameBytes + 64 * 1024;
-    const options = level === undefined ? { chunkSize } : { chunkSize, level };
     return {
-        compress: async (frame) => [await gzipFrame(frame, options)],
+        compress: async (frame) => [await gzipFrame(frame, { chunkSize, level })],
         close: () => undefined,
     };
 }
 const zstdChunkBytes = 2304 * 1024;
 /**
- * Keeps zstd's own memory from frame to frame: a new one for each, as `zlib.zstdCompress` takes it, keeps the garbage collector
+ * Reuses zstd's memory from frame to frame. Allocating it for each frame, as `zlib.zstdCompress` does, keeps the garbage collector
  * busy (docs/decisions/0013-memory-is-used-again-up-and-down.md).
  * @param level undefined for the compressor's own default
  */
 function zstdCompressor(level) {
     const params = level === undefined ? {} : { [external_node_zlib_.constants.ZSTD_c_compressionLevel]: level };
-    // Each write is a frame of its own (zstd.h, ZSTD_EndDirective). zstd takes it in one pass where the room left holds the
-    // longest result, so a chunk has room for more than one.
+    // Each write makes a separate frame (zstd.h, ZSTD_EndDirective). zstd compresses it in one pass if the remaining space holds
+    // the longest possible result, so a chunk has room for more than one frame.
     const stream = (0,external_node_zlib_.createZstdCompress)({ flush: external_node_zlib_.constants.ZSTD_e_end, chunkSize: zstdChunkBytes, params });
     let parts = [];
     stream.on('data', (part) => parts.push(part));
@@ -31835,36 +31854,31 @@ async function written(stream, frame) {
                 resolve();
         });
     });
-    // All of it is out by now, unless the stream was about to hand it over.
+    // By now all output has been emitted, unless the stream was about to emit it.
     while (stream.readableLength > 0)
         await (0,external_node_timers_promises_.setImmediate)();
 }
-// As many as Node's pool has threads; more would only hold memory.
+// As many as the threads in Node's pool. More would only use memory.
 const framesInFlight = 4;
 /**
- * A layer's tar, compressed in parallel: independent frames of 2 MiB each, one behind the other. Such files are whole gzip
- * (RFC 1952 section 2.2) and zstd (RFC 8878 section 3) files. Node's own parallel zstd cuts its output short (nodejs/node#59899).
- * Holds at most nine frames.
+ * Compresses a layer's tar in parallel, as consecutive independent frames of 2 MiB each. The result is a valid gzip
+ * (RFC 1952 section 2.2) or zstd (RFC 8878 section 3) file. Node's own parallel zstd truncates its output (nodejs/node#59899).
+ * Keeps at most nine frames in memory.
  */
-async function* compressLayer(chunks, compression) {
-    if (compression.format === 'uncompressed') {
-        yield* chunks;
-        return;
-    }
-    const { format, level } = compression;
+async function* compressLayer(chunks, format, level) {
     const newCompressor = () => (format === 'gzip' ? gzipCompressor(level) : zstdCompressor(level));
     const pool = [];
     const compressors = [];
     const waiting = [];
     try {
-        // An empty layer has one empty frame: no bytes at all would not be a file of that format.
+        // An empty layer gets one empty frame, because zero bytes are not a valid file of the format.
         for await (const frame of (0,bytes_chunks/* pieces */.IE)(chunks, frameBytes, pool)) {
             const compressor = compressors.pop() ?? newCompressor();
             const compressed = compressor.compress(frame).finally(() => {
                 pool.push(Buffer.from(frame.buffer));
                 compressors.push(compressor);
             });
-            compressed.catch(() => undefined); // thrown below, when its turn comes
+            compressed.catch(() => undefined); // thrown below, when it is awaited
             waiting.push(compressed);
             const first = waiting.length >= framesInFlight ? waiting.shift() : undefined;
             if (first !== undefined)
@@ -31880,122 +31894,6 @@ async function* compressLayer(chunks, compression) {
     }
 }
 
-;// CONCATENATED MODULE: ./build/shared/layout/write-layout.js
-
-
-
-
-
-
-
-
-
-
-
-
-const write_layout_top = /^(?:oci-layout|index\.json)$/;
-const blob = /^blobs\/sha256\/([0-9a-f]{64})$/;
-// A Docker archive of podman: layers by diff ID, uncompressed, and the config.
-const archiveBlob = /^([0-9a-f]{64})\.(?:tar|json)$/;
-const archiveManifest = 'manifest.json';
-/**
- * Unpacks a tarball into a folder as an OCI layout, and compresses its uncompressed layers. Reads the tar that `docker save` writes since
- * Docker 25, which is an OCI layout, and the Docker archive of `podman save`. Skips all other entries, so no path can leave the folder.
- * @returns the compressed layers, by their digest in the layout's manifest
- * @throws HandoverError `tarball-invalid` for the format of older engines; errors of `chunks`
- */
-async function writeOciLayout(chunks, layout, compression) {
-    await (0,promises_.mkdir)((0,external_node_path_.join)(layout, 'blobs', 'sha256'), { recursive: true });
-    const replaced = new Map();
-    const seen = { index: false, entries: 0 };
-    let archive;
-    const takeEntry = async (name, content) => {
-        seen.entries += 1;
-        seen.index ||= name === 'index.json';
-        const digest = (0,image_digest/* parseDigest */.m)(`sha256:${(blob.exec(name) ?? archiveBlob.exec(name))?.[1] ?? ''}`);
-        if (digest !== undefined) {
-            const layer = await writeBlob(content, layout, digest, compression);
-            if (layer !== undefined)
-                replaced.set(digest, layer);
-        }
-        else if (name === archiveManifest)
-            archive = await (0,bytes_chunks/* copiedBytes */.QB)(content);
-        else if (write_layout_top.test(name))
-            await (0,promises_.writeFile)((0,external_node_path_.join)(layout, name), await (0,bytes_chunks/* copiedBytes */.QB)(content));
-    };
-    for await (const { name, isFile, content } of tarEntries(chunks))
-        await takeEntry(isFile ? name : '', content);
-    if (seen.index)
-        return replaced;
-    if (archive !== undefined && (await writeIndexOf(archive, layout, replaced)))
-        return new Map();
-    throw (0,errors/* invalidTarball */.EK)(`docker save wrote ${String(seen.entries)} entries without an index.json: the engine is older than Docker 25.`, 'Update Docker on this runner, or run docker save yourself and give the file as `source-tarball`.');
-}
-/** Writes the manifest and the index for the one image of podman's archive; false when it is another kind of archive. */
-async function writeIndexOf(archive, layout, replaced) {
-    const [image] = (0,image_manifest/* parseArchiveManifest */.Ts)(archive, archiveManifest);
-    const digests = [image?.config ?? '', ...(image?.layers ?? [])].flatMap((name) => (0,image_digest/* parseDigest */.m)(`sha256:${archiveBlob.exec(name)?.[1] ?? ''}`) ?? []);
-    const [config, ...layers] = await Promise.all(digests.map((digest) => write_layout_describe(layout, digest, replaced)));
-    if (config === undefined || layers.length !== image?.layers.length)
-        return false;
-    const { manifestBytes, manifestDigest, manifestMediaType } = (0,image_manifest/* formatManifest */.L_)(config, layers);
-    await placeBlob(layout, manifestDigest, manifestBytes);
-    const manifest = { mediaType: manifestMediaType, digest: manifestDigest, size: manifestBytes.length };
-    await (0,promises_.writeFile)((0,external_node_path_.join)(layout, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
-    return true;
-}
-async function write_layout_describe(layout, digest, replaced) {
-    const layer = replaced.get(digest);
-    if (layer !== undefined)
-        return layer;
-    const found = await (0,promises_.stat)(blobPath(layout, digest)).catch(() => undefined);
-    return { digest, size: found?.size ?? 0, mediaType: (0,image_manifest/* layerMediaType */.sG)('uncompressed') };
-}
-async function writeBlob(content, layout, digest, compression) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
-    if (compression.format === 'uncompressed' || !(0,tar_header/* looksLikeTar */.lH)(head)) {
-        await placeBlob(layout, digest, all);
-        return undefined;
-    }
-    const partial = partialPath(layout, digest);
-    const checksum = new verified/* Checksum */.M();
-    const file = await (0,promises_.open)(partial, 'wx');
-    try {
-        for await (const part of compressLayer(all, compression)) {
-            checksum.add(part);
-            await (0,bytes_files/* writeAll */.f4)(file, part);
-        }
-    }
-    finally {
-        await file.close();
-    }
-    const compressed = checksum.found();
-    await (0,promises_.rename)(partial, blobPath(layout, compressed.digest));
-    return { ...compressed, mediaType: (0,image_manifest/* layerMediaType */.sG)(compression.format) };
-}
-/** A blob is renamed into place when it is whole: others read it from then on (arriving-layers.ts). */
-async function placeBlob(layout, digest, content) {
-    const partial = partialPath(layout, digest);
-    if (Buffer.isBuffer(content))
-        await (0,promises_.writeFile)(partial, content);
-    else
-        await writeChunks(partial, content);
-    await (0,promises_.rename)(partial, blobPath(layout, digest));
-}
-async function writeChunks(path, chunks) {
-    const file = await (0,promises_.open)(path, 'w');
-    try {
-        for await (const chunk of chunks)
-            await (0,bytes_files/* writeAll */.f4)(file, chunk);
-    }
-    finally {
-        await file.close();
-    }
-}
-function partialPath(layout, digest) {
-    return (0,external_node_path_.join)(layout, `partial-${(0,image_digest/* hexOf */.ZD)(digest)}`);
-}
-
 ;// CONCATENATED MODULE: ./build/export-image/source/from-engine.js
 
 
@@ -32005,8 +31903,8 @@ function partialPath(layout, digest) {
 
 
 /**
- * Returns the local references that the user may have meant: another tag of the same repository, or a different case. All are as docker
- * prints them.
+ * Returns the local references that the user may have meant: another tag of the same repository, or different capitalization. They are in
+ * the form that docker prints.
  * @internal
  */
 function nearMisses(wanted, local) {
@@ -32016,8 +31914,8 @@ function nearMisses(wanted, local) {
     return same.length > 0 ? same : local.filter((reference) => last(reference) === last(wanted));
 }
 /**
- * Refuses pipes and devices among the paths that buildx opens: it would wait for a pipe's writer, and read a device endlessly. buildx
- * reports all other problems itself, and some of these texts are not paths, such as a Git repository.
+ * Rejects pipes and devices among the paths that buildx opens: it would wait for a pipe's writer, and read a device endlessly. buildx
+ * itself reports all other problems. Some of the values are not paths, such as a Git repository.
  * @throws HandoverError `invalid-input`
  */
 async function requireNoPipes(given) {
@@ -32026,12 +31924,13 @@ async function requireNoPipes(given) {
         // An SSH agent is a socket.
         if (found === undefined || found.isFile() || found.isDirectory() || found.isSocket())
             continue;
-        throw (0,errors/* invalidInput */.aY)(`The input \`${input}\` leads to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write its content to a file first, and use the path of that file.');
+        throw (0,errors/* invalidInput */.aY)(`The input \`${input}\` points to ${(0,base_text/* quoteForeign */.xS)(path)}, which is ${(0,bytes_files/* kindOf */.I)(found)}, not a file.`, 'Write its content to a file first, and use the path of that file.');
     }
 }
-/** Returns whether the builder exports OCI layouts. If not, it loads images into the engine. */
+/** Returns whether the builder can export OCI layouts. If not, it loads images into the engine. */
 async function exportsLayouts({ buildx, engine, log }, builderName) {
-    // At the same time as the builder: each query takes a tenth of a second. A builder outside of the engine needs no answer.
+    // The engine and the builder are queried at the same time, because each query takes a tenth of a second. If the builder is outside the
+    // engine, the engine's response is not needed.
     const info = engine.info();
     info.catch(() => undefined);
     const { name, driver } = await buildx.builder(builderName);
@@ -32042,7 +31941,7 @@ async function exportsLayouts({ buildx, engine, log }, builderName) {
 /**
  * Saves an image of this engine into the OCI layout.
  * @param name a reference with a tag or digest, or an image ID
- * @returns the image, and its name or whole ID
+ * @returns the image, and its name or full ID
  * @throws HandoverError `image-not-found`, with the local references and similar ones
  */
 async function saveIntoLayout({ engine, layout, log }, name, { platform, compression }) {
@@ -32064,7 +31963,7 @@ async function notFound(engine, name) {
 }
 function missingHint(name, near) {
     if ((0,image_reference/* isImageId */.rw)(name)) {
-        return 'Give the reference instead: an image has another ID in each engine and image store, and a build without `load: true` leaves none here.';
+        return 'Use the reference instead: an image has a different ID in each engine and image store. A build without `load: true` leaves no image here.';
     }
     return near.length > 0
         ? 'Correct the tag in `source-image`, or build with that tag.'
@@ -32085,9 +31984,13 @@ async function engineTags({ engine, log }) {
     const own = await (0,locks/* livingName */.$Q)();
     const added = [];
     return {
+        /** The images that were already in the engine. */
         before,
+        /** A unique repository. */
         repository: `${host}/${own.name}`,
+        /** The name of the repository that the engine pulls from this step. */
         loopbackName: `${loopback}${own.name}`,
+        /** Registers a temporary tag for removal. The tag need not exist on dispose. */
         add: (name) => void added.push(name),
         [Symbol.asyncDispose]: async () => {
             for (const name of added.splice(0).reverse()) {
@@ -32108,7 +32011,7 @@ async function takeAway({ forCleanUp }, here, name) {
         return;
     if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
         return forCleanUp.untag(name);
-    // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
+    // The image was untagged before. A name with a digest can't be released, so the image gets a tag first.
     if (!name.includes('@'))
         return release(name);
     const tag = `${name.replace(/@.*/, '')}:1`;
@@ -32118,8 +32021,8 @@ async function takeAway({ forCleanUp }, here, name) {
         await release(tag);
 }
 /**
- * Removes what killed steps left behind. Failures are ignored.
- * @param found names of the image that was found. A list of the containerd store omits names by digest of a tagged image.
+ * Removes temporary tags that killed steps left behind. Ignores failures.
+ * @param found names of the image that was found; the containerd store's list omits a tagged image's names by digest
  */
 async function sweepTags(tools, found) {
     const listed = await tools.engine.images().catch(() => []);
@@ -32203,7 +32106,7 @@ var from_bake_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 // One command builds all targets of a bake file, so their shared steps are built once. Each target writes its own OCI layout, because
-// buildx locks a layout's index. All layouts have one folder of blobs, so that a layer of six images is handed over once.
+// buildx locks a layout's index. All layouts share one folder of blobs, so a layer that is in six images is handed over once.
 /** @throws HandoverError `invalid-input` for targets that don't exist or have no name; `builder-unsupported`, `build-failed` */
 async function bakeIntoLayout(tools, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -32214,7 +32117,7 @@ async function bakeIntoLayout(tools, plan) {
         const direct = await exportsLayouts(tools, source.builder);
         const found = await findTargets(tools, source);
         const targets = namedTargets(found.filter(({ isLinked }) => isLinked !== true));
-        // Only one of several targets with the same definition is built.
+        // If several targets have the same definition, only one is built.
         const isBuilt = ({ name, isLinked }) => isLinked === true || targets.some((target) => target.name === name);
         const writes = found
             .filter(isBuilt)
@@ -32258,7 +32161,7 @@ async function findTargets({ buildx, layout }, source) {
     const { targets: names, workdir } = source;
     const place = await (0,promises_.stat)(workdir).catch(() => undefined);
     if (place?.isDirectory() !== true) {
-        throw (0,errors/* invalidInput */.aY)(`There is no folder ${(0,base_text/* quoteForeign */.xS)(workdir)} to run docker buildx bake in.`, 'Correct `workdir` or `bake-files`; check the repository out before this step.');
+        throw (0,errors/* invalidInput */.aY)(`There is no folder ${(0,base_text/* quoteForeign */.xS)(workdir)} to run docker buildx bake in.`, 'Correct `workdir` or `bake-files`; check out the repository before this step.');
     }
     const found = await buildx.targets({ name: 'bake', args: (0,bake/* bakePrintArguments */.Dd)(source), workdir }, names);
     const files = source.files.length === 0 ? await defaultFiles(workdir) : source.files;
@@ -32287,8 +32190,8 @@ async function defaultFiles(workdir) {
     return foundByBuildx.filter((_, position) => there[position]);
 }
 /**
- * Returns the images to build: targets with the same name and definition, such as a web and a worker, are one.
- * @throws HandoverError `invalid-input` for a target without a name, and for a name of targets that are built differently
+ * Returns the images to build. Targets with the same name and definition, such as a web and a worker service, are one image.
+ * @throws HandoverError `invalid-input` for a target without a name, and for targets that share a name but are built differently
  * @internal
  */
 function namedTargets(targets) {
@@ -32302,7 +32205,7 @@ function namedTargets(targets) {
         const [first = image, ...further] = mates;
         const stranger = mates.find((mate) => mate.definition !== definition);
         if (stranger !== undefined) {
-            throw (0,errors/* invalidInput */.aY)(`${sharedName(stranger.references, image.references) ?? ''} is the name of the targets ${stranger.name} and ${name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both alike.');
+            throw (0,errors/* invalidInput */.aY)(`${sharedName(stranger.references, image.references) ?? ''} is the name of the targets ${stranger.name} and ${name}, which are built differently.`, 'Give each target `tags` of its own in the bake file (`image:` in a compose file), or build both the same way.');
         }
         const merged = { ...first, references: unique([first, ...further, image].flatMap(({ references }) => references)) };
         if (first === image)
@@ -32344,7 +32247,7 @@ function laterCaches({ source, platform }, writes) {
             const args = (0,bake/* bakeCacheArguments */.s_)(source, platform, target, caches);
             return { name: 'bake', args, workdir: source.workdir };
         };
-        // bake would need a permission for the folder with the other stages' layers.
+        // `stages` is not set: bake would need permission to write the other stages' layers to a folder.
         return afterImage.map((line) => ({ line, commandOf }));
     });
 }
@@ -32352,6 +32255,58 @@ function laterCaches({ source, platform }, writes) {
 // EXTERNAL MODULE: ./build/export-image/plan/build-arguments.js
 var build_arguments = __nccwpck_require__(522);
 ;// CONCATENATED MODULE: ./build/export-image/source/from-build.js
+var from_build_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var from_build_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
 
 
 
@@ -32370,36 +32325,49 @@ var build_arguments = __nccwpck_require__(522);
 
 
 /**
- * Builds the image into an OCI layout: directly from BuildKit if the builder can (four times as fast as its tarball exporter), otherwise
- * through the engine's store and `docker save`. If possible, the same build pushes.
- * @throws HandoverError `invalid-input` for a missing file of a secret, `builder-unsupported`, `build-failed`, `docker-unavailable`
+ * Builds the image into an OCI layout. If the builder can, BuildKit writes it directly (four times as fast as its tarball exporter).
+ * Otherwise, it comes from the engine's store through `docker save`. If possible, the same build also pushes.
+ * @throws HandoverError `invalid-input` for a missing secret file, `builder-unsupported`, `build-failed`, `docker-unavailable`
  */
 async function buildIntoLayout(tools, plan) {
-    const { buildx, engine, kept, log, tempDir } = tools;
-    const { push, source } = plan;
-    await requireNoPipes(pathsOf(source.build));
-    const secrets = await writeSecrets(tempDir, source.secrets);
-    if (await exportsLayouts(tools, source.build.builder))
-        return buildAndPush(tools, plan, secrets);
-    requirePlainImage(plan);
-    const { build, problems } = withoutRemoteCaches(source.build, tools);
-    const idFile = (0,external_node_path_.join)(tempDir, 'image-id');
-    const held = kept.use(new AsyncDisposableStack());
-    const names = held.use(await engineTags(tools));
-    const name = `${names.repository}:built`;
-    names.add(name);
-    const args = (0,build_arguments/* buildArguments */.fb)(build, [plan.platform], [{ kind: 'engine', idFile, name }], secrets);
-    const { steps, unreadCaches } = await buildx.build({ name: 'build', args }, log.info);
-    const id = (await (0,promises_.readFile)(idFile, 'utf8')).trim();
-    const replaced = await writeOciLayout(engine.save(id), tools.layout, plan.compression.saved);
-    const caches = cacheWriting(tools, [], [...problems, ...missed(unreadCaches, build, log)]);
-    if (push !== undefined)
-        return { steps, caches, replaced, push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, id, push) };
-    // Removed during the upload of the last layer.
-    const removed = held.disposeAsync();
-    removed.catch(() => undefined); // rethrown on dispose
-    kept.defer(() => removed);
-    return { steps, caches, replaced };
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const { buildx, engine, kept, log, tempDir } = tools;
+        const { push, source } = plan;
+        await requireNoPipes(pathsOf(source.build));
+        const secrets = await writeSecrets(tempDir, source.secrets);
+        if (await exportsLayouts(tools, source.build.builder))
+            return buildAndPush(tools, plan, secrets);
+        requirePlainImage(plan);
+        const { build, problems } = withoutRemoteCaches(source.build, tools);
+        const idFile = (0,external_node_path_.join)(tempDir, 'image-id');
+        const held = from_build_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const names = held.use(await engineTags(tools));
+        const name = `${names.repository}:built`;
+        names.add(name);
+        const args = (0,build_arguments/* buildArguments */.fb)(build, [plan.platform], [{ kind: 'engine', idFile, name }], secrets);
+        const { steps, unreadCaches } = await buildx.build({ name: 'build', args }, log.info);
+        const id = (await (0,promises_.readFile)(idFile, 'utf8')).trim();
+        const replaced = await writeOciLayout(engine.save(id), tools.layout, plan.compression.saved);
+        const caches = cacheWriting(tools, [], [...problems, ...missed(unreadCaches, build, log)]);
+        const tag = kept.use(held.move());
+        if (push !== undefined)
+            return { steps, caches, replaced, push: () => (0,export_image_push/* pushFromEngine */.zq)(tools, id, push) };
+        // The temporary tag is removed while the last layer is uploaded.
+        const removed = tag.disposeAsync();
+        removed.catch(() => undefined); // rethrown on dispose
+        kept.defer(() => removed);
+        return { steps, caches, replaced };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = from_build_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
 function pathsOf({ context, file, buildContexts, ssh }) {
     const valueOf = (item) => item.slice(item.indexOf('=') + 1);
@@ -32411,12 +32379,12 @@ function pathsOf({ context, file, buildContexts, ssh }) {
         ...ssh.map((item) => ['ssh', valueOf(item)]),
     ];
 }
-// buildx reads the index of a layout.
+// buildx opens the index of a layout.
 function layoutIndex(context) {
     const layout = /^oci-layout:\/\/([^@:]+)/.exec(context)?.[1];
     return layout === undefined ? context : (0,external_node_path_.join)(layout, 'index.json');
 }
-// `docker save` writes one plain image, and `docker push` sends one.
+// `docker save` and `docker push` handle one platform, without attestations.
 function requirePlainImage({ push, attestations }) {
     const listed = push?.listedPlatforms ?? [];
     if (!attestations.areWanted && listed.length === 0)
@@ -32426,13 +32394,13 @@ function requirePlainImage({ push, attestations }) {
         : `can't build for the platforms of \`push-platforms\`: ${listed.map(image_platform/* formatPlatform */.Bq).join(', ')}`;
     throw new errors/* HandoverError */.Cu('builder-unsupported', `The docker driver on the classic image store ${lack}.`, errors/* setupBuildxHint */.bY);
 }
-// BuildKit inside an engine with the classic store imports from `registry` and inline caches only, and exports none but inline ones.
+// BuildKit in an engine with the classic store reads only registry and inline caches, and writes only inline ones.
 function withoutRemoteCaches(build, { log, cacheService }) {
     const { withImage, problems } = (0,plan_cache/* planCacheWrites */.uS)(build.cacheTo, cacheService, false);
     const { caches, asked } = (0,plan_cache/* withoutGhaCache */.$Y)(build.cacheFrom);
     if (caches.length < build.cacheFrom.length) {
         const tell = asked ? log.notice : log.info;
-        tell(`The docker driver on the classic image store can't read cache-from type=gha: it is left out. ${errors/* setupBuildxHint */.bY}`);
+        tell(`The docker driver on the classic image store can't read cache-from type=gha, so it is ignored. ${errors/* setupBuildxHint */.bY}`);
     }
     return { build: { ...build, cacheFrom: caches, cacheTo: withImage }, problems };
 }
@@ -32459,13 +32427,13 @@ async function writeSecrets(tempDir, secrets) {
 }
 async function requireSecretFile({ id, place }) {
     const file = await (0,bytes_files/* openFile */.Tq)(place).catch((error) => {
-        throw (0,errors/* invalidInput */.aY)(`The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. A step before this one has to write the file.');
+        throw (0,errors/* invalidInput */.aY)(`The file of the secret "${(0,base_text/* quoteForeign */.xS)(id)}" is "${(0,base_text/* quoteForeign */.xS)(place)}", which can't be read: ${(0,errors/* messageOf */.bD)(error)}.`, 'Correct its path in `secret-files`; it is relative to the workspace. An earlier step must write the file.');
     });
     await file.close();
 }
 /**
- * Builds into the OCI layout, and pushes with the same build where that is planned. If only the push fails, the build is repeated from its
- * cache for the layout alone.
+ * Builds into the OCI layout, and also pushes from the same build if that is planned. If only the push fails, the build is repeated from
+ * its cache, for the layout only.
  * @throws HandoverError `build-failed`
  */
 async function buildAndPush(tools, plan, secrets) {
@@ -32493,7 +32461,7 @@ async function buildAndPush(tools, plan, secrets) {
     const caches = cacheWriting(tools, writes.afterImage.map((line) => ({ line, commandOf, stages })), [...missed(unreadCaches, build, log), ...writes.problems]);
     if (push === undefined)
         return { steps, caches };
-    // The first build has written the cache, except for the other platforms.
+    // The first build has written the caches, except those of the other platforms.
     const again = { ...outOfCache(build), cacheTo: listed.length > 0 ? build.cacheTo : [] };
     const pushLater = () => registry.attempt(async () => {
         const outcome = await run(again, pushedPlatforms, [pushed]);
@@ -32504,13 +32472,13 @@ async function buildAndPush(tools, plan, secrets) {
     if (pushes && pushFailure === undefined)
         return { steps, caches, push: (await readPushed(metadataFile, push)) ?? pushLater };
     if (pushFailure !== undefined) {
-        log.info('The image is built, but not pushed: it is handed over first.');
+        log.info('The image was built, but not pushed. It is handed over first.');
         await (0,promises_.rm)(directory, { recursive: true, force: true });
         await run(outOfCache(build), [platform], [layout]);
     }
     return { steps, caches, push: pushLater };
 }
-// A rebuild, or a newer base image, would give another image.
+// Building without a cache, or on a newer base image, would produce a different image.
 function outOfCache(build) {
     return { ...build, noCache: false, pull: false };
 }
@@ -32537,12 +32505,12 @@ async function readPushed(metadataFile, push) {
 
 
 /**
- * Builds or saves the image, and saves the further images to the same layout, which keeps each layer once.
- * @throws HandoverError with any code of an export
+ * Builds or saves the image, and saves the additional images to the same layout, which stores each layer once.
+ * @throws HandoverError with any error code of export-image
  */
 async function fillLayout(plan, tools) {
     if (plan.kind === 'bake') {
-        const baked = await (0,export_image_tools/* chapter */.A)(tools, 'Bake', () => bakeIntoLayout(tools, plan));
+        const baked = await (0,timeline/* chapter */.AI)(tools, 'Bake', () => bakeIntoLayout(tools, plan));
         takeSteps(baked.steps, plan, tools);
         return baked;
     }
@@ -32550,7 +32518,7 @@ async function fillLayout(plan, tools) {
     const further = [];
     for (const reference of plan.further) {
         const name = (0,image_reference/* formatReference */.FH)(reference);
-        const { image } = await (0,export_image_tools/* chapter */.A)(tools, `Save ${name}`, () => saveIntoLayout(tools, name, plan), 'Save');
+        const { image } = await (0,timeline/* chapter */.AI)(tools, `Save ${name}`, () => saveIntoLayout(tools, name, plan), 'Save');
         further.push({ image, references: [reference] });
     }
     return { ...filled, images: [...filled.images, ...further] };
@@ -32559,7 +32527,7 @@ async function fillFirst(plan, tools) {
     const { source, platform, push } = plan;
     const references = [plan.reference, ...plan.tags];
     if (source.kind === 'engine') {
-        const { image, id } = await (0,export_image_tools/* chapter */.A)(tools, 'Save', () => saveIntoLayout(tools, source.image, plan));
+        const { image, id } = await (0,timeline/* chapter */.AI)(tools, 'Save', () => saveIntoLayout(tools, source.image, plan));
         const caches = cacheWriting(tools, [], []);
         return {
             images: [{ image, references }],
@@ -32568,7 +32536,7 @@ async function fillFirst(plan, tools) {
             caches,
         };
     }
-    const { replaced, ...built } = await (0,export_image_tools/* chapter */.A)(tools, 'Build', () => buildIntoLayout(tools, { ...plan, source }));
+    const { replaced, ...built } = await (0,timeline/* chapter */.AI)(tools, 'Build', () => buildIntoLayout(tools, { ...plan, source }));
     takeSteps(built.steps, plan, tools);
     const { image, attestations } = await readNamedImage(tools.layout, platform, undefined, replaced);
     return { ...built, images: [{ image, references }], attestations };
@@ -32581,9 +32549,9 @@ function takeSteps(steps, { source, requireCache }, { log, onSteps }) {
         return;
     const what = source.kind === 'build' ? `with the context "${(0,base_text/* quoteForeign */.xS)(source.build.context)}"` : (0,plan_plan/* describeSource */.B6)(source);
     throw new errors/* HandoverError */.Cu('cache-missed', `The export, ${what}, had to run ${String(executed.length)} of ` +
-        `${String(steps.length)} build steps: ${(0,base_text/* quoteForeign */.xS)(executed.map((step) => step.name).join('; '), 3000)}`, 'Give the main build and the export the same `context`: docker/build-push-action without one builds the Git ' +
-        'repository, so write `context: .` in both. Then the same build-args, target and platform; and that build must have ' +
-        'written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
+        `${String(steps.length)} build steps: ${(0,base_text/* quoteForeign */.xS)(executed.map((step) => step.name).join('; '), 3000)}`, 'Give the main build and the export the same `context`: without one, docker/build-push-action builds the Git ' +
+        'repository, so write `context: .` in both. Also give them the same build-args, target and platform. The main build ' +
+        'must have written `cache-to: type=gha,mode=max`. Or set `require-cache: false`.');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
@@ -32596,20 +32564,14 @@ function takeSteps(steps, { source, requireCache }, { log, onSteps }) {
 
 
 
-
-
-function isKept(entry) {
-    return entry.bytes !== undefined;
-}
-/** The entries of a tarball, by their names. */
+/** The entries of a tarball, by name. */
 class SeenTarball {
     #entries = new Map();
     #blobs = new Map();
     #links = new Map();
     #diffIds = new Map();
     #jsonBytes = 0;
-    #unnamed = 0;
-    /** Returns the entry under a name, after following links. */
+    /** Returns the entry with a name, following links. */
     find(name) {
         let path = pathOf(name);
         for (let steps = 0; steps < base_limits/* limits */.F.tarLinks; steps += 1) {
@@ -32627,9 +32589,9 @@ class SeenTarball {
     diffIdOf({ name, digest, packing }) {
         return packing === 'none' ? digest : this.#diffIds.get(name);
     }
-    /** Returns the kept entries in the tarball's order, each digest once. */
-    kept() {
-        return [...this.#blobs.values()].filter(isKept);
+    /** Returns the entries in the tarball's order, each digest once. */
+    blobs() {
+        return [...this.#blobs.values()];
     }
     /** Returns the first names, for messages. */
     names() {
@@ -32649,31 +32611,28 @@ class SeenTarball {
     addDiffId(name, diffId) {
         this.#diffIds.set(name, diffId);
     }
-    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
+    /** Returns whether to keep an entry's content: it looks like JSON and is within the limits. */
     keeps(size, head) {
         return (0,tar_header/* looksLikeJson */.gw)(head) && size <= base_limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= base_limits/* limits */.F.jsonBytesInAll;
-    }
-    nextName() {
-        this.#unnamed += 1;
-        return `layer-${String(this.#unnamed)}.tar`;
     }
 }
 /**
  * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
- * describe the images. Holds nothing else.
- * @param seen gets the entries
- * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
+ * describe the images. Keeps nothing else in memory.
+ * @param seen receives the entries
+ * @throws HandoverError `tarball-invalid` when it is truncated or not a tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 async function* readTarball(chunks, seen) {
+    let unnamed = 0;
     for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
         const path = pathOf(name);
         if (link !== undefined)
             seen.addLink(path, link);
         if (!isFile)
             continue;
-        const named = digestIn(path);
+        const named = (0,image_digest/* blobDigest */.ep)(path);
         const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
-        const packing = layerPackingOf(head);
+        const packing = compression_layerPackingOf(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireNamed(named, (0,image_digest/* digestOf */.ol)(bytes));
@@ -32683,8 +32642,10 @@ async function* readTarball(chunks, seen) {
         const checksum = new verified/* Checksum */.M();
         const passing = (0,verified/* checksummed */.Wk)(all, checksum);
         const before = named === undefined ? undefined : seen.blob(named);
-        const out = before?.name ?? (named === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(named));
-        // Other files are not passed on, because one could be a config that another document names.
+        if (named === undefined)
+            unnamed += 1;
+        const out = before?.name ?? (named === undefined ? `layer-${String(unnamed)}.tar` : (0,image_digest/* blobName */.PF)(named));
+        // Other files are not yielded, because one could be a config that another document refers to.
         if (before === undefined && packing !== undefined)
             yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
         await (0,verified/* drain */.Ze)(passing);
@@ -32703,22 +32664,15 @@ async function seeTarball(chunks) {
             continue;
         const source = { failed: false };
         const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
-        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
+        const checksum = new verified/* Checksum */.M();
+        await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(decompress(watched, packing), checksum)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
-        seen.addDiffId(name, diffId);
+        seen.addDiffId(name, checksum.found().digest);
     }
     return seen;
 }
-async function contentDigest(chunks) {
-    const checksum = new verified/* Checksum */.M();
-    await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(chunks, checksum));
-    return checksum.found().digest;
-}
-function digestIn(path) {
-    return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
-}
-// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
+// Some tools write `./manifest.json`. Engines unpack the tar, so for them it is the same file as `manifest.json`.
 function pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
@@ -32730,7 +32684,7 @@ function requireNamed(named, digest) {
         throw damaged((0,image_digest/* blobName */.PF)(named), named, digest);
     return digest;
 }
-/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
+/** Returns the error for an entry whose content has a different digest than the tarball's documents state. */
 function damaged(name, expected, found) {
     return (0,errors/* invalidTarball */.EK)(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
@@ -32745,7 +32699,7 @@ function damaged(name, expected, found) {
 
 
 /**
- * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * Returns the images of a tarball that has been read: those of its `manifest.json` or, without one, of its `index.json`.
  * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
  *   digest isn't the config's
  */
@@ -32761,36 +32715,38 @@ function imagesIn(seen) {
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
     const ofImages = manifests.filter(({ config }) => (0,image_manifest/* isImageConfig */._m)(config));
-    // Of several platforms, one may be there without its layers.
+    // In an image for several platforms, some platforms may lack their layers.
     const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
     const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
     if (images.length > 0)
         return { kind: 'oci', images };
     throw (0,errors/* invalidTarball */.EK)(index === undefined
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
-        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
+        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar from docker export is a file system, not an image.');
 }
 /**
- * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
- * than there are in the tarball.
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may list more platforms
+ * than the tarball contains.
  */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
     let count = 0;
     const visit = (descriptors, around, names) => {
-        // Indexes that name one index many times have many paths in few bytes.
+        // Indexes that list the same index many times make many paths out of few bytes.
         count += descriptors.length;
         if (count > base_limits/* limits */.F.indexed)
             throw tooMany('index.json', count);
         for (const descriptor of descriptors) {
-            if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
+            const isManifest = ['', image_manifest/* mediaTypes */.Ib.manifest, image_manifest/* mediaTypes */.Ib.dockerManifest].includes(descriptor.mediaType);
+            // An index may list other content, which is ignored (OCI image-spec, image-index.md).
+            if ((0,image_manifest/* isAttestation */.H3)(descriptor) || (!isManifest && !(0,image_manifest/* isIndex */.nw)(descriptor)))
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...(0,image_manifest/* namesOf */.eZ)(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
-                throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
+                throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is not a JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
             if (bytes === undefined)
                 continue;
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
@@ -32802,7 +32758,7 @@ function manifestsIn(index, seen) {
                 continue;
             }
             const before = found.get(digest);
-            const manifest = before ?? { ...(0,image_manifest/* parseManifest */.Ng)(bytes, `manifest ${digest}`), digest, bytes, offset };
+            const manifest = before ?? { ...(0,image_manifest/* parseManifest */.Ng)(bytes, `manifest ${digest}`), offset };
             found.set(digest, {
                 ...manifest,
                 around: [...new Set([...(before?.around ?? []), ...around])],
@@ -32813,35 +32769,23 @@ function manifestsIn(index, seen) {
     visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
     return [...found.values()];
 }
-// An index may name other things, which are ignored (OCI image-spec, image-index.md).
-function isManifestOrIndex(descriptor) {
-    const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
-    return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
-}
 function tooMany(where, count) {
     return (0,errors/* invalidTarball */.EK)(`The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
 }
-/** Returns all manifests in the tarball, also those that no index names. */
+/** Returns all manifests in the tarball, including those that no index lists. */
 function looseManifests(seen) {
-    return seen.kept().flatMap(({ digest, bytes, offset }) => {
-        const manifest = (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
-        return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
+    return seen.blobs().flatMap(({ bytes, offset }) => {
+        const manifest = bytes && (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
+        return manifest === undefined ? [] : [{ ...manifest, offset, around: [] }];
     });
 }
 function ociImage({ references, ...manifest }, seen) {
     const by = `The tarball's manifest ${manifest.digest}`;
-    return checked({
-        references,
-        ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
-        manifests: [manifest],
-        manifestDigests: [manifest.digest, ...manifest.around],
-        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    }, seen);
+    const config = requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest);
+    const layers = manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest));
+    return checked({ references, ...config, manifests: [manifest], layers }, seen);
 }
-/**
- * Returns an image after comparing its config, its manifests and the tarball's entries.
- * @throws HandoverError `tarball-invalid`
- */
+/** Compares an image's config, its manifests and the tarball's entries. */
 function checked(image, seen) {
     for (const manifest of image.manifests) {
         const fault = (0,image_manifest/* configFault */.fT)(manifest, image.configBytes, image.config);
@@ -32852,51 +32796,45 @@ function checked(image, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-/** @param all manifests of the tarball, those that an index leads to first */
+/** Returns the digests of an image's manifests, then of the indexes that contain them. Empty for an image without a manifest. */
+function manifestDigestsOf({ manifests }) {
+    return [...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)])];
+}
+/** @param all the tarball's manifests, starting with those reachable from an index */
 function archiveImage({ config, repoTags, layers }, all, seen) {
     const by = "The tarball's manifest.json";
     const entry = requireConfig(seen.find(config), by, config);
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
-    const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
-    const references = referencesIn(repoTags);
-    const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
-    return checked(image, seen);
+    return checked({ references: referencesIn(repoTags), ...entry, manifests, layers: found }, seen);
 }
-/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
+// The error is not `invalid-input`, because the text is not an input of this step.
 function referencesIn(repoTags) {
     if (repoTags.length > base_limits/* limits */.F.references)
         throw invalidNames(`has ${String(repoTags.length)} references for one image`);
-    return repoTags.map((tag) => {
-        try {
-            return (0,image_reference/* parseReference */.F2)(tag);
-        }
-        catch (error) {
-            throw invalidNames(`calls an image by something that is no reference: ${(0,errors/* messageOf */.bD)(error)}`, error);
-        }
-    });
+    const invalidName = (error) => invalidNames(`gives an image a name that is not a reference: ${(0,errors/* messageOf */.bD)(error)}`, error);
+    return repoTags.map((tag) => (0,errors/* translated */.vE)(() => (0,image_reference/* parseReference */.F2)(tag), invalidName));
 }
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what, cause) {
     return (0,errors/* invalidTarball */.EK)(`The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
- * Returns the manifests of an image in `manifest.json`, each once.
- * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
+ * Returns the manifests of an image in `manifest.json`, each once. Throws if there are manifests with its config, but all of them
+ * describe another image.
  */
 function manifestsOf(configDigest, layers, all) {
     const digests = layers.map(({ digest }) => digest).join();
     const own = all.filter(({ config }) => config.digest === configDigest);
     const fitting = own.filter((manifest) => (0,image_manifest/* isImageConfig */._m)(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
     const [first] = own;
-    if (first !== undefined && fitting.length === 0)
-        throw contradicting(first, contradiction(first));
-    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
-}
-function contradiction({ config }) {
-    return (0,image_manifest/* isImageConfig */._m)(config)
+    if (first === undefined || fitting.length > 0)
+        return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+    const { config } = first;
+    const fault = (0,image_manifest/* isImageConfig */._m)(config)
         ? 'lists other layers than its manifest.json'
         : `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType)}, which is not an image's`;
+    throw contradicting(first, fault);
 }
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }, how) {
@@ -32911,22 +32849,21 @@ function requireConfig(entry, by, name) {
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
         return entry;
-    throw (0,errors/* invalidTarball */.EK)(`${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+    throw (0,errors/* invalidTarball */.EK)(`${by} names ${name}, which is not in the tarball.`, 'The tarball was truncated or edited, or made without all of its layers: make it again, for example with docker save.');
 }
 /** Checks the first bytes and the size of each layer against its manifests. */
 function tarball_images_requireLayers({ manifests, layers }, seen) {
     const described = manifests.flatMap((manifest) => manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })));
     const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
-    for (const { mediaType, size, entry } of [...own, ...described]) {
+    for (const { mediaType, size, entry } of [...described, ...own]) {
         if (entry === undefined)
             continue;
-        const wrong = wrongForm(mediaType, entry.packing);
-        if (wrong !== undefined || size !== entry.size)
-            throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+        const wrong = compression_wrongForm(mediaType, entry.packing);
+        if (wrong === undefined && size === entry.size)
+            continue;
+        const what = wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`;
+        throw (0,errors/* invalidTarball */.EK)(`The layer ${(0,base_text/* quoteForeign */.xS)(entry.path, 100)} in the tarball ${what}.`, 'The tarball was edited, or its tool stored something else as a layer: create it again with docker save.');
     }
-}
-function falseLayer(path, what) {
-    return (0,errors/* invalidTarball */.EK)(`The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
 }
 function requireDiffIds({ config, layers }, seen) {
     const { diffIds } = config;
@@ -32941,7 +32878,7 @@ function requireDiffIds({ config, layers }, seen) {
     });
 }
 /**
- * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * Selects the image with the wanted reference or, without one, the only image. Among several platforms, selects the matching one.
  * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
  */
 function chooseImage(images, wanted, platform) {
@@ -32951,7 +32888,7 @@ function chooseImage(images, wanted, platform) {
     const exact = candidates.filter((image) => (0,image_platform/* samePlatform */.my)(image.config.platform, platform));
     const fitting = exact.length > 0 ? exact : candidates.filter((image) => (0,image_platform/* runsOn */.k8)(image.config.platform, platform));
     const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
-    // One image in several platforms has one name, or none.
+    // An image for several platforms has the same name for each, or none.
     const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
     if (isOne && chosen === undefined)
         throw noPlatform(candidates, platform);
@@ -32959,18 +32896,6 @@ function chooseImage(images, wanted, platform) {
         return chosen;
     const there = images.map((image) => namesIn(image) || image.configDigest);
     throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set the input `image` to one of them.');
-}
-/** Returns the image's contents by one of its manifests. */
-function contentsOf({ configDigest, configBytes, config }, manifest) {
-    return {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: manifest.digest,
-        manifestBytes: manifest.bytes,
-        manifestMediaType: manifest.mediaType,
-        layers: manifest.layers,
-    };
 }
 function namesIn({ references }) {
     return references.map(image_reference/* formatReference */.FH).join(', ');
@@ -32991,10 +32916,12 @@ function noPlatform(images, platform) {
 
 
 
+
 const chunkBytes = 256 * 1024;
 /**
  * Checks a complete tarball: each layer, and whether an engine can load it. A Docker archive (`docker save` or another tool) is handed over
- * unchanged. The image for the plan's platform in an OCI archive becomes a new tarball, because the classic store can't load the archive.
+ * unchanged. From an OCI archive, the image for the plan's platform becomes a new tarball, because the classic store can't load the
+ * archive.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 async function openSourceTarball(plan) {
@@ -33008,7 +32935,7 @@ async function openSourceTarball(plan) {
     const chosen = chooseImage(images, plan.reference, plan.platform);
     if (!(0,image_platform/* samePlatform */.my)(chosen.config.platform, plan.platform)) {
         const there = (0,image_platform/* formatPlatform */.Bq)(chosen.config.platform);
-        throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} holds an image for ${there}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${there}\`, or give the tarball of the other platform.`);
+        throw new errors/* HandoverError */.Cu('platform-mismatch', `${path} contains an image for ${there}; \`platform\` is ${(0,image_platform/* formatPlatform */.Bq)(plan.platform)}.`, `Set \`platform: ${there}\`, or use the tarball for the other platform.`);
     }
     const references = [...chooseReferences(path, plan.reference, chosen.references), ...plan.tags];
     const [manifest] = chosen.manifests;
@@ -33016,19 +32943,19 @@ async function openSourceTarball(plan) {
         const record = recordOf(compression, chosen, references);
         return { size, chunks: (0,bytes_files/* transientFileChunks */.jx)(path), unsealed: () => Promise.resolve({ record }) };
     }
-    const image = { image: contentsOf(chosen, manifest), references };
+    const image = { image: (0,image_manifest/* contentsOf */.KD)(chosen.configBytes, chosen.config, manifest), references };
     return newTarball(from_tarball_layersOf(path, compression, chosen.layers), { images: [image] });
 }
 function recordOf(compression, image, references) {
-    const { config, configDigest, manifestDigests, layers } = image;
+    const { config, configDigest, layers } = image;
     const { platform, diffIds, labels, created } = config;
+    const manifestDigests = manifestDigestsOf(image);
     const facts = {
-        ...{ references, platform, configDigest, manifestDigests, diffIds, labels },
-        ...(created === undefined ? {} : { created }),
+        ...{ references, platform, configDigest, manifestDigests, diffIds, labels, created },
         tarballCompression: compression,
     };
     const blobs = layers.map(({ digest, size }) => ({ digest, size, mediaType: '' }));
-    // Nothing has a place in a compressed tarball.
+    // A compressed tarball has no offsets to record.
     if (compression !== 'none')
         return { ...facts, layers: blobs };
     const [manifest] = image.manifests;
@@ -33036,10 +32963,10 @@ function recordOf(compression, image, references) {
         ...facts,
         layers: layers.map(({ digest, size, offset }) => ({ digest, size, mediaType: '', offset })),
         configAt: { offset: image.configOffset, size: image.configBytes.length },
-        ...(manifest === undefined ? {} : { manifestAt: { offset: manifest.offset, size: manifest.bytes.length } }),
+        manifestAt: manifest && { offset: manifest.offset, size: manifest.bytes.length },
     };
 }
-// They are read a second time.
+// Reads the layers from the file a second time.
 async function* from_tarball_layersOf(path, compression, layers) {
     const seen = new SeenTarball();
     const wanted = new Map(layers.map((layer) => [layer.offset, layer.digest]));
@@ -33052,7 +32979,7 @@ async function* from_tarball_layersOf(path, compression, layers) {
     if (changed !== undefined)
         throw from_tarball_invalid(`${path} changed during the export: ${changed.path} has different bytes now.`);
 }
-/** Returns the wanted reference, or else the references that the image has in its file or folder. */
+/** Returns the wanted reference if there is one, otherwise the image's references in its file or folder. */
 function chooseReferences(path, wanted, found) {
     if (wanted !== undefined)
         return [wanted];
@@ -33085,8 +33012,8 @@ function from_tarball_invalid(message, cause) {
     return (0,errors/* invalidTarball */.EK)(message, 'Set `source-tarball` to a file that docker save wrote, or to an OCI archive, plain or compressed with gzip or zstd.', cause);
 }
 /**
- * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine loads. Each
- * blob is verified while it is read.
+ * Opens an OCI layout that another step wrote, such as docker/build-push-action. Its image becomes a tarball that every engine can load.
+ * Each blob is verified while it is read.
  * @throws HandoverError `tarball-invalid`, `image-not-found`, `platform-mismatch`
  */
 async function openSourceLayout(plan) {
@@ -33170,7 +33097,7 @@ var export_image_disposeResources = (undefined && undefined.__disposeResources) 
 const tempAdvice = 'Free space in RUNNER_TEMP, where the image is stored during the export. `df -h` shows the free space.';
 /**
  * Builds or saves the image, writes the tarball, and uploads it with its record, all at the same time.
- * @throws HandoverError with any code of an export. Then no tarball, tag or unfinished artifact is left behind.
+ * @throws HandoverError with any error code of export-image. No tarball, tag or unfinished artifact is left behind.
  */
 async function exportImage(plan, tools) {
     const { log } = tools;
@@ -33190,10 +33117,10 @@ async function exportImage(plan, tools) {
         if (!(error instanceof errors/* CacheFailure */.v9))
             throw error;
         log.info(`${error.message} Building again without \`cache-from\`.`);
-        return exportLayout((0,plan_plan/* withoutCacheFrom */.HG)(plan), tools, [`cache-from was given up: ${error.why}.`]);
+        return exportLayout((0,plan_plan/* withoutCacheFrom */.HG)(plan), tools, [`cache-from was ignored: ${error.why}.`]);
     }
 }
-/** @param problems sentences about its caches that an earlier build has reported */
+/** @param problems sentences about build caches from an earlier attempt to build */
 async function exportLayout(plan, tools, problems) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -33207,10 +33134,10 @@ async function exportLayout(plan, tools, problems) {
             throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, temp.path, tempAdvice));
         });
         const uploaded = uploadLayout(plan, layoutTools, filled, { file, release });
-        // During the upload. A push that still has to build writes its cache first.
+        // Caches are written during the upload. If the push still has to build other platforms, they are written after the push.
         if (plan.push === undefined || plan.push.listedPlatforms.length === 0)
             void filled.then(({ caches }) => caches.begin(), () => undefined);
-        // Nothing is removed before both have ended. A failure of the layout is also one of the upload.
+        // Nothing is removed before both have ended. If filling the layout fails, the upload also fails.
         await Promise.allSettled([filled, uploaded]);
         const { steps, push: pending, caches } = await filled;
         const { record, artifact } = await uploaded;
@@ -33243,8 +33170,8 @@ async function exportTarball(plan, tools) {
         const release = await claimName(plan, tools);
         const { kind, path: given } = plan.source;
         const open = kind === 'layout' ? openSourceLayout : openSourceTarball;
-        const tarball = await (0,export_image_tools/* chapter */.A)(tools, `Check the ${kind}`, () => open(plan));
-        // Not every engine loads every source.
+        const tarball = await (0,timeline/* chapter */.AI)(tools, `Check the ${kind}`, () => open(plan));
+        // A source that some engines can't load becomes a new tarball.
         const file = export_image_addDisposableResource(env_2, tarball.size === undefined ? await newFile(plan, log) : undefined, true);
         if (file !== undefined)
             log.info(`${given} is an OCI ${kind === 'layout' ? kind : 'archive'}. Its image is handed over as a tarball that every engine loads.`);
@@ -33286,7 +33213,7 @@ async function newFile({ tarballPath, source }, log) {
 function readExportInputs(inputs) {
     return {
         ...readBuiltImageInputs(inputs, readRareInputs(inputs)),
-        /** As docker/build-push-action names it. */
+        /** Same as `platform`, under the name that docker/build-push-action uses. */
         platforms: inputs.list('platforms'),
         branchLabel: inputs.optional('branch-label'),
         tarball: inputs.text('tarball'),
@@ -33311,7 +33238,7 @@ function readAttestationInputs(inputs) {
     return { provenance: inputs.optional('provenance'), sbom: inputs.optional('sbom') };
 }
 /**
- * Reads the inputs of an image that is built here, which the joined action has as well.
+ * Reads the inputs for an image that is built here. The joined action has the same inputs.
  * @throws HandoverError `invalid-input`
  */
 function readBuiltImageInputs(inputs, rare = noRareInputs) {
@@ -33320,18 +33247,18 @@ function readBuiltImageInputs(inputs, rare = noRareInputs) {
         tags: inputs.optional('tags'),
         repository: inputs.optional('repository'),
         artifactName: inputs.text('artifact-name'),
-        /** 0 is the repository's default. */
+        /** 0 means the repository's default. */
         retentionDays: inputs.integer('retention-days', 0, 90),
         platform: inputs.text('platform'),
         build: { ...readBuildInputs(inputs), ...rare },
         bake: {
-            /** Targets and groups. */
+            /** Targets and groups to build. */
             targets: inputs.listOrNone('bake-targets'),
-            /** Relative to `workdir`. */
+            /** Paths, relative to `workdir`. */
             files: inputs.listOrNone('bake-files'),
-            /** Overrides for the file, as `docker buildx bake --set` accepts them. */
+            /** Overrides for the file, in the form that `docker buildx bake --set` accepts. */
             set: inputs.lines('bake-set'),
-            /** The folder that bake runs in, and resolves paths from. */
+            /** The folder in which bake runs and resolves paths. */
             workdir: inputs.optional('workdir'),
         },
         jobKey: inputs.optional('job-key'),
@@ -33374,23 +33301,23 @@ function readRareInputs(inputs) {
 /***/ ((__webpack_module__, __unused_webpack___webpack_exports__, __nccwpck_require__) => {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
-/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5520);
+/* harmony import */ var _export_image_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(9847);
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(5878);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4133);
 /* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9628);
 /* harmony import */ var _push_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4853);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(447);
-/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8663);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(5480);
 /* harmony import */ var _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(5942);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3129);
 /* harmony import */ var _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2219);
 /* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(3059);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(6898);
 /* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9541);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(9688);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(3326);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -33468,13 +33395,13 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__/* .run */ .eF)('exp
         const minutes = limit(inputs);
         const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planExport */ .ie)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_1__/* .readExportInputs */ .ku)(inputs), context);
         const cli = (0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_10__/* .dockerCli */ .RK)(signal);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .I)();
-        const figures = new _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_7__/* .PartFigures */ .V();
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_16__/* .timeline */ .IO)();
+        const figures = new _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_7__/* .PartFigures */ .VW();
         const store = __addDisposableResource(env_1, (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)({ ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .maskSecret */ .$l, signal, figures }), true);
         const cache = __addDisposableResource(env_1, (0,_shared_cache_actions_cache_js__WEBPACK_IMPORTED_MODULE_8__/* .actionsCache */ .k)({ ...context, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .maskSecret */ .$l, onRetry: log.info, stepMinutes: minutes, signal }), true);
         const result = await (0,_export_image_js__WEBPACK_IMPORTED_MODULE_0__/* .exportImage */ ._)(plan, {
             engine: await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_11__/* .containerEngine */ .w)(plan.engine, context, signal),
-            buildx: (0,_shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerBuildx */ .x)(cli, minutes),
+            buildx: new _shared_docker_buildx_js__WEBPACK_IMPORTED_MODULE_9__/* .Buildx */ .F(cli, minutes),
             registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__/* .registryCommands */ .U1)(cli, { warning: log.warning, signal }),
             cacheService: { isThere: context.hasCacheService, mode: context.cacheMode },
             actionsCache: context.usesCacheV2 ? cache : undefined,
@@ -33520,7 +33447,7 @@ __webpack_async_result__();
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9607);
 
 
-/** The outputs of a step that fails. They are set before anything else. */
+/** The outputs of a step that fails, set before any work. */
 const failedOutputs = { 'run-integration': 'false' };
 /** Returns the outputs of a build, which are set even if the export fails later. */
 function stepOutputs(steps) {
@@ -33544,7 +33471,7 @@ function exportOutputs(result, plan, runUrl) {
         'tarball-digest': record.tarballDigest,
         'config-digest': record.configDigest,
         'manifest-digest': digest,
-        // The names in docker/build-push-action.
+        // Same names as in docker/build-push-action.
         digest,
         imageid: record.configDigest,
         'pushed-reference': pushed === undefined ? '' : (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_1__/* .formatReference */ .FH)(pushed),
@@ -33575,7 +33502,7 @@ function exportOutputs(result, plan, runUrl) {
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(6760);
 /* harmony import */ var _build_arguments_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(522);
 /* harmony import */ var _cache_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(337);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4851);
 
@@ -33584,12 +33511,12 @@ function exportOutputs(result, plan, runUrl) {
 
 
 
-// What buildx builds by default.
+// The group that buildx builds by default.
 const everything = ['default'];
 const workspace = '.';
 /**
  * @returns undefined if there is no bake file in the inputs
- * @throws HandoverError `invalid-input` for an invalid name of a target, and for inputs that the bake file replaces
+ * @throws HandoverError `invalid-input` for an invalid target name, and for inputs that the bake file replaces
  */
 function planBake(inputs) {
     const { targets, files, set, workdir } = inputs.bake;
@@ -33615,20 +33542,20 @@ function isComposeFile(file) {
     return /\.ya?ml$/i.test(file);
 }
 /**
- * Returns the folder that bake runs in. buildx resolves the paths of a compose file from there. `docker compose` resolves them from the
- * folder of the first file, and reads its .env (Compose specification, "project directory").
+ * Returns the files, and the folder in which bake runs. buildx resolves the paths in a compose file from there. `docker compose` resolves
+ * them from the folder of the first file, and reads the .env there (Compose specification, "project directory").
  */
 function placeOf({ files, workdir }) {
     if (workdir !== undefined)
         return { files, workdir };
-    // In buildx, `cwd://` means that a file is here, and not in a remote definition.
+    // In buildx, `cwd://` marks a local file when the definition is remote.
     const local = files.map((file) => file.replace(/^cwd:\/\//, ''));
     const folder = (0,node_path__WEBPACK_IMPORTED_MODULE_0__.dirname)(local[0] ?? '');
     if (folder === workspace || !files.every(isComposeFile))
         return { files, workdir: workspace };
     return { files: local.map((file) => ((0,node_path__WEBPACK_IMPORTED_MODULE_0__.isAbsolute)(file) ? file : (0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(folder, file))), workdir: folder };
 }
-/** Returns the first input that is set, but would have no effect. */
+/** Returns the first input that is set but would have no effect. */
 function ignoredInput(inputs) {
     const { image, tags, branchLabel, sourceImage, sourceTarball, sourceLayout, furtherImages, build } = inputs;
     const given = {
@@ -33638,7 +33565,7 @@ function ignoredInput(inputs) {
         ...build,
         context: build.context !== workspace,
         cacheFrom: !(0,_cache_js__WEBPACK_IMPORTED_MODULE_2__/* .isOnlyAutomatic */ .c_)(build.cacheFrom),
-        // These have an effect.
+        // These also apply to a bake file.
         ...{ builder: false, noCache: false, pull: false, allow: false },
     };
     const isGiven = (value) => typeof value === 'object' ? value.length > 0 : value !== undefined && value !== false;
@@ -33656,22 +33583,22 @@ function bakePrintArguments(source) {
     return [...selection(source, source.set), '--print', '--', ...source.targets];
 }
 /**
- * Returns a compose file that removes the tags of the services' builds. After the file that has them, it makes buildx print their `image`,
- * which buildx drops otherwise (bake/compose.go, ParseCompose).
+ * Returns a compose file that removes the services' build tags. When it follows the file with those tags, buildx prints each service's
+ * `image`, which it otherwise drops (bake/compose.go, ParseCompose).
  */
 function withoutBuildTags(targets) {
     const services = targets.map((name) => `  "${name}": {build: {tags: !reset [], x-bake: {tags: !reset []}}}\n`);
     return `services:\n${services.join('')}`;
 }
-// An empty list of stages to rebuild could mean all of them.
+// A stage that doesn't exist. An empty list of stages to rebuild could mean all stages.
 const noStage = 'image-handover-none';
-// Overrides that this action sets itself. buildx would add to them (bake/bake.go, newOverrides).
+// Overrides that this action sets itself. buildx would combine the user's values with them (bake/bake.go, newOverrides).
 const ours = /^[^.=]+\.(?:output|platform|tags|cache-to)\+?=/;
 const cachesRead = /^[^.=]+\.cache-from\+?=/;
 /**
  * Returns the arguments of `docker buildx bake` that build the targets, each into its own output.
- * @param written the folder of the outputs, which buildx may write to
- * @param caches the caches of all targets, including those that others are built on
+ * @param written the folder of the outputs, to which buildx is allowed to write
+ * @param caches the caches of all targets, including targets that others are built on
  */
 function bakeArguments(source, platform, outputs, { written, caches }) {
     const set = outputs.flatMap(({ target, name, exporter }) => [
@@ -33692,7 +33619,7 @@ function bakeArguments(source, platform, outputs, { written, caches }) {
  * @param caches the caches of all targets
  */
 function bakeCacheArguments(source, platform, target, caches) {
-    // Nothing is built again, even if the file requests it.
+    // Prevents a rebuild, even if the file requests one.
     const again = ['*.no-cache=false', `*.no-cache-filter=${noStage}`, '*.pull=false'];
     const set = [`${target}.platform=${(0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_4__/* .formatPlatform */ .Bq)(platform)}`, `${target}.output=type=cacheonly`, ...again];
     return [...overridden(source, set, caches), ...allowed(source), '--', target];
@@ -33710,12 +33637,12 @@ function overridden(source, set, caches) {
         ...['--provenance=false', '--sbom=false'],
     ];
 }
-// buildx needs a permission to access files outside of its folder. The workspace is always permitted.
+// buildx needs permission to access files outside its folder. Access to the workspace is always allowed.
 function allowed({ allow, workdir }) {
     const items = workdir === workspace ? allow : [...allow, `fs=${(0,node_path__WEBPACK_IMPORTED_MODULE_0__.relative)(workdir, workspace)}`];
     return items.flatMap((item) => ['--allow', item]);
 }
-// An empty one removes those of the file.
+// An empty value removes the caches in the file.
 function setCaches({ target, cacheTo }) {
     return (cacheTo.length === 0 ? [''] : cacheTo).map((cache) => `${target}.cache-to=${cache}`);
 }
@@ -33738,7 +33665,7 @@ function selection({ files }, set) {
 /* harmony export */ });
 /* harmony import */ var _cache_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(337);
 /* harmony import */ var _push_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2607);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
 
@@ -33747,9 +33674,9 @@ function selection({ files }, set) {
 
 
 /**
- * Returns the secrets of all three inputs. An empty one is omitted with a warning, as in docker/build-push-action, because a pull request
- * from a fork has no secrets.
- * @throws HandoverError `invalid-input` for an item of another form. The message doesn't contain the item.
+ * Returns the secrets of all three inputs. An empty secret is omitted with a warning, as in docker/build-push-action, because a pull
+ * request from a fork has no secrets.
+ * @throws HandoverError `invalid-input` for a malformed item. The message doesn't show the item.
  */
 function parseSecrets(build, warnings) {
     const read = (items, input, what, secretOf) => items.flatMap((item, position) => {
@@ -33761,8 +33688,8 @@ function parseSecrets(build, warnings) {
         const text = item.slice(at + 1);
         if (text.trim() !== '')
             return [secretOf(id, text)];
-        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty and was omitted. A repository that lacks a ` +
-            'secret, and a pull request from a fork, pass an empty one.');
+        warnings.push(`The secret "${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .quoteForeign */ .xS)(id)}" in the input \`${input}\` is empty and was omitted. A secret is empty if the ` +
+            'repository lacks it, and in pull requests from forks.');
         return [];
     });
     return [
@@ -33778,7 +33705,7 @@ function formatSecret({ id, from, place }) {
 }
 /**
  * Rejects lines that buildx would reject during the build, and build arguments that it would ignore. As in buildx, a build argument without
- * `=` gets its value from the environment, and a label without one is empty.
+ * `=` gets its value from the environment, and a label without `=` is empty.
  * @throws HandoverError `invalid-input`
  */
 function requireBuildLines({ buildArgs, buildContexts, labels }) {
@@ -33795,9 +33722,10 @@ function requireBuildLines({ buildArgs, buildContexts, labels }) {
     }
 }
 /**
- * Returns the arguments of `docker buildx build`. A push and an OCI layout of one build have the same attestations, in an index with the
- * image.
- * @param exporters the outputs of the build. Several need BuildKit 0.13, and not the driver of a classic engine.
+ * Returns the arguments of `docker buildx build`. If a build pushes and writes an OCI layout, both have the same attestations, in an index
+ * with the image.
+ * @param exporters the outputs of the build. Several outputs need BuildKit 0.13, and don't work with the docker driver on the classic
+ *   store.
  */
 function buildArguments(build, platforms, exporters, secrets) {
     const each = (flag, values) => values.flatMap((value) => [flag, value]);
@@ -33836,19 +33764,19 @@ function exporterArguments(exporter, attestedAs) {
         return ['--output', 'type=cacheonly'];
     if (exporter.kind === 'engine')
         return ['--load', '--tag', exporter.name, '--iidfile', exporter.idFile];
-    // BuildKit's client writes one digest into the index of the layout, that of the last output. So both need the same attestations, which
+    // BuildKit's client writes only the last output's digest into the layout's index. So both outputs need the same attestations, which
     // contain the names.
     const attested = attestedAs === undefined ? [] : ['attestation-inline=true', ...namesOf(attestedAs)];
     if (exporter.kind === 'oci-layout')
         return ['--output', outputOf(exporter, attested)];
-    // With the layout's layers and media types, the manifest has the same digest in both. There is no copy in the engine's store.
+    // With the layout's layers and media types, the manifest has the same digest in both. No copy is kept in the engine's store.
     const image = ['type=image,push=true,store=false,oci-mediatypes=true', ...compressionOf(exporter)];
     const output = [...image, ...namesOf(exporter.attested.references)].join(',');
     return ['--metadata-file', exporter.metadataFile, '--output', output];
 }
 /**
  * Returns the value of `--output`, in CSV format.
- * @param more further fields
+ * @param more additional fields
  */
 function outputOf(exporter, more = []) {
     return ['type=oci,tar=false', ...compressionOf(exporter), ...more, (0,_cache_js__WEBPACK_IMPORTED_MODULE_0__/* .quoted */ .TL)(`dest=${exporter.directory}`)].join(',');
@@ -33863,14 +33791,14 @@ function compressionOf({ compression }) {
 const placeholder = /\{\{\s*defaultContext\s*\}\}/g;
 /**
  * Replaces `{{defaultContext}}` in `context` and `build-contexts` with this run's commit, as docker/build-push-action does
- * (docker/actions-toolkit, gitContext). For a pull request, it is the merge ref.
+ * (docker/actions-toolkit, gitContext). For a pull request, the merge ref is used.
  * @param repositoryUrl web address of the repository; empty outside of a workflow
  * @throws HandoverError `invalid-input` outside of a workflow
  */
 function withDefaultContext(build, { ref, sha }, repositoryUrl) {
     const render = (text) => text.replace(placeholder, () => {
         if (repositoryUrl === '') {
-            throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)('The inputs contain {{defaultContext}}, but this step runs for no repository (GITHUB_REPOSITORY is empty).', 'Set `context` to a path or to the URL of a repository.');
+            throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidInput */ .aY)("The inputs contain {{defaultContext}}, but this step doesn't run for a repository (GITHUB_REPOSITORY is empty).", 'Set `context` to a path or to the URL of a repository.');
         }
         return `${repositoryUrl}.git#${ref.startsWith('refs/pull/') || sha === '' ? ref : sha}`;
     });
@@ -33896,7 +33824,7 @@ function withDefaultContext(build, { ref, sha }, repositoryUrl) {
 /* harmony export */   wW: () => (/* binding */ resolveCacheTo),
 /* harmony export */   xc: () => (/* binding */ notWritten)
 /* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _shared_image_workflow_event_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5060);
@@ -33904,16 +33832,17 @@ function withDefaultContext(build, { ref, sha }, repositoryUrl) {
 
 
 
-// A build cache never decides whether there is an image. But in BuildKit, a cache that can't be written fails the build. Even with
+// A build cache must never decide whether an image is built. But in BuildKit, a cache that can't be written fails the build. Even with
 // `ignore-error=true`, the build fails if BuildKit refuses the cache's settings (0.34: a malformed token, a folder that can't be created,
-// an azblob container that doesn't respond). So the image is built first. Separate builds write its caches, and their failures are reported
-// in one notice.
-// The default of `cache-from`: the Actions cache, if there is one and the builder can read it. In `cache-to`, if a later run can.
+// an azblob container that doesn't respond). So the image is built first. Separate builds then write its caches, and their failures are
+// reported in one notice.
+// The default of `cache-from`: the Actions cache, if there is one and the builder can read it. In `cache-to`, it is the Actions cache if a
+// later run can read it.
 const automatic = 'auto';
 /**
  * Plans which build writes each cache. An inline cache is part of the image. With `ignore-error=false`, the build fails if the cache can't
- * be written. All other caches never fail the build.
- * @param exportsCaches false for BuildKit in an engine with the classic store, which only writes inline caches
+ * be written. No other cache can fail the build.
+ * @param exportsCaches false for BuildKit in an engine with the classic store, which writes only inline caches
  * @throws HandoverError `unsupported-host` or `builder-unsupported` for a cache with `ignore-error=false` that can't be written
  */
 function planCacheWrites(caches, service, exportsCaches) {
@@ -33929,7 +33858,7 @@ function planCacheWrites(caches, service, exportsCaches) {
         problems: others.flatMap(({ cache, why }) => (why === undefined ? [] : [notWritten(cache, why)])),
     };
 }
-const classicStore = `the docker driver on the classic image store writes none. ${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY}`;
+const classicStore = `the docker driver on the classic image store can't write it. ${_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .setupBuildxHint */ .bY}`;
 function requireWritable(cache, service, exportsCaches) {
     const missing = whyNoWrite(cache, { ...service, mode: '' });
     if (missing !== undefined) {
@@ -33946,7 +33875,7 @@ function notWritten(cache, why) {
         : '';
     return `${describeCache(cache)} was not written: ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(why.replace(/\.$/, ''), 500)}${hint}.`;
 }
-/** Returns a cache for the log: its type and location, without fields that may be secret. */
+/** Describes a cache for the log by its type and location, without fields that may be secret. */
 function describeCache(cache) {
     const fields = fieldsOf(cache);
     const [only, ...more] = fields;
@@ -33964,19 +33893,19 @@ function isInline(cache) {
 }
 /** Returns whether the build fails if this cache can't be written. */
 function isRequired(cache) {
-    // The false values of Go's strconv.ParseBool. BuildKit ignores all others.
+    // The false values of Go's strconv.ParseBool. BuildKit ignores all other values.
     return ['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(valueOf(cache, 'ignore-error') ?? '');
 }
-/** Returns whether a cache is the Actions cache service, in the long or the short form of `cache-from`. */
+/** Returns whether a cache uses the Actions cache service, in the long or the short form of `cache-from`. */
 function isGhaCache(cache) {
     const text = cache.trim();
     return text === automatic || text === 'gha' || cache.split(',').some((part) => part.trim() === 'type=gha');
 }
-/** Returns whether the caches are the default. */
+/** Returns whether only the default caches are set. */
 function isOnlyAutomatic(caches) {
     return caches.every((cache) => cache.trim() === automatic);
 }
-/** Returns the caches as buildx reads them. */
+/** Returns the caches in the form that buildx reads. */
 function cachesRead(caches) {
     return caches.map((cache) => (cache.trim() === automatic ? 'type=gha' : cache));
 }
@@ -33996,7 +33925,7 @@ function whyNoWrite(cache, { isThere, mode }) {
     if (valueOf(cache, 'type') !== 'gha' || valueOf(cache, 'token') !== undefined)
         return undefined;
     if (!isThere)
-        return 'there is no Actions cache service here, as its token or its address is missing';
+        return 'there is no Actions cache service here, because its token or address is missing';
     if (mode === 'read' || mode === 'none')
         return `this job's \`cache-mode\` is \`${mode}\` (ACTIONS_CACHE_MODE)`;
     return undefined;
@@ -34009,8 +33938,8 @@ function withoutIgnoreError(cache) {
     return fields.flatMap(({ key, text }) => (key === 'ignore-error' ? [] : [text])).join(',');
 }
 /**
- * Returns the layers of a cache, if it is this job's own Actions cache: those of the image, or of all stages. Undefined leaves the cache to
- * BuildKit: it is of another type, or its line has a service, token or repository of its own.
+ * Returns which layers a cache in this job's own Actions cache service contains: those of the image, or of all stages. Returns undefined if
+ * the cache is left to BuildKit: it has another type, or its line sets a service, token or repository.
  */
 function ownLayers(cache) {
     const isOwn = fieldsOf(cache).every(({ key }) => ['type', 'mode', 'scope', 'timeout'].includes(key));
@@ -34018,21 +33947,21 @@ function ownLayers(cache) {
         return undefined;
     return valueOf(cache, 'mode') === 'max' ? 'all' : 'image';
 }
-/** Returns the scopes of this job's own Actions cache that a build reads; undefined if it also reads other caches. */
+/** Returns the scopes of this job's own Actions cache that a build reads; undefined if the build also reads other caches. */
 function ownScopes(cacheFrom) {
     if (cacheFrom.some((cache) => ownLayers(cache) === undefined))
         return undefined;
     return [...new Set(cacheFrom.map((cache) => valueOf(cache, 'scope') ?? 'buildkit'))];
 }
-/** Returns the `cache-to` line of a folder with the layers of all stages. */
+/** Returns the `cache-to` line that writes the layers of all stages to a folder. */
 function folderCache(directory) {
     return `type=local,mode=max,${quoted(`dest=${directory}`)}`;
 }
-/** Returns a field of a line of CSV. */
+/** Returns a text as a quoted CSV field. */
 function quoted(text) {
     return `"${text.replaceAll('"', '""')}"`;
 }
-// One line of CSV, as buildx reads it (util/buildflags/cache.go).
+// Parses one line of CSV as buildx does (util/buildflags/cache.go).
 function fieldsOf(cache) {
     return (cache.trim().match(/(?:"(?:[^"]|"")*"|[^,"])+/g) ?? []).map((text) => {
         const plain = /^"(.*)"$/s.exec(text)?.[1]?.replaceAll('""', '"') ?? text;
@@ -34044,16 +33973,17 @@ function fieldsOf(cache) {
 function valueOf(cache, key) {
     return fieldsOf(cache).find((field) => field.key === key)?.value;
 }
-// A cache belongs to the ref of its run. A run reads the caches of its own ref, of the default branch, and of a pull request's base branch.
-// Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0030.
+// A cache belongs to the ref of its run. A run can read the caches of its own ref, of the default branch, and of a pull request's base
+// branch. Sources: GitHub docs, "Dependency caching reference"; GitHub changelog, 2026-06-26 and 2026-09-10; docs/decisions/0030.
 const written = 'type=gha,mode=max';
-// Events of a branch that may write its cache. Others, such as issue_comment, get a read-only token, or build another commit.
+// Events whose runs may write the cache of their branch. Runs for other events, such as issue_comment, get a read-only token or build
+// another commit.
 const writers = [
     ...['push', 'schedule', 'workflow_dispatch', 'repository_dispatch'],
     ...['create', 'delete', 'registry_package', 'page_build'],
 ];
 /**
- * Replaces `auto` in `cache-to` by the Actions cache, if a later run can read it. All other caches are kept.
+ * Replaces `auto` in `cache-to` with the Actions cache, if a later run can read it. All other caches are kept.
  * @param remarks receives a sentence for the log about that choice
  */
 function resolveCacheTo(caches, facts, remarks) {
@@ -34088,7 +34018,7 @@ function readersOfRef({ name, ref, payload }, event) {
     if (!ref.startsWith('refs/heads/'))
         return { why: 'this run has no branch or pull request' };
     const isDefault = event.kind === 'branch' && event.isDefault;
-    // It runs on the default branch, but for the commit of the run that triggered it.
+    // A `workflow_run` job runs on the default branch, but for the commit of the run that triggered it.
     if (name === 'workflow_run' ? isDefault : writers.includes(name)) {
         return { readers: isDefault ? 'all later runs' : 'the next runs of this branch and of pull requests into it' };
     }
@@ -34121,8 +34051,8 @@ var plan_bake = __nccwpck_require__(2402);
 var build_arguments = __nccwpck_require__(522);
 // EXTERNAL MODULE: ./build/export-image/plan/cache.js
 var cache = __nccwpck_require__(337);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/export-image/plan/compression.js
@@ -34148,7 +34078,7 @@ function chooseCompression(compression, level) {
         return { built: ofFormat(automatic.built), saved: ofFormat(automatic.saved) };
     }
     if (format !== 'gzip' && format !== 'zstd' && format !== 'uncompressed') {
-        throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the fastest one in most cases.');
+        throw (0,errors/* invalidInput */.aY)(`The input \`compression\` is "${(0,base_text/* quoteForeign */.xS)(compression)}"; expected auto, gzip, zstd or uncompressed.`, 'Remove it to use the default, which is the fastest in most cases.');
     }
     const chosen = { format, level: level === undefined ? undefined : chooseLevel(format, level) };
     return { built: chosen, saved: chosen };
@@ -34174,29 +34104,31 @@ var image_reference = __nccwpck_require__(9607);
 
 
 const shortShaLength = 7;
-/** Leaves room for `-<short sha>` in Docker's 128 characters. */
-const maxNameLength = 120;
-const maxTagLength = 128;
 /**
- * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * Returns the tag that is unique to the commit: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
  * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
  * @returns undefined if the event has no commit
  */
 function immutableTag(event) {
     if (event.kind === 'none')
         return undefined;
-    const short = shortSha(event.sha);
+    const short = event.sha.slice(0, shortShaLength);
     if (event.kind === 'pull-request')
         return `pr-${String(event.number)}-${short}`;
     if (event.kind === 'merge-queue')
         return `merge-queue-pr-${String(event.number)}-${short}`;
     if (event.kind === 'commit')
         return `sha-${short}`;
-    return `${cleanName(event.name) || event.kind}-${short}`;
+    // `feature/Add_New-Feature` becomes `feature-add-new-feature`. 120 characters leave room for `-<short sha>` in Docker's 128.
+    const name = event.name
+        .toLowerCase()
+        .replace(/[^a-z0-9.-]/gu, '-')
+        .replace(/-{2,}/g, '-');
+    return `${fitted(name, 120) || event.kind}-${short}`;
 }
 /**
- * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
- * commit, there are none.
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Returns none
+ * without a commit.
  */
 function automaticTags(event) {
     const immutable = immutableTag(event);
@@ -34204,59 +34136,34 @@ function automaticTags(event) {
         return [];
     const tags = [
         immutable,
-        ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
+        // `v1.2.3+build.5` becomes `v1.2.3-build.5`.
+        ...(event.kind === 'tag' ? [fitted(event.name.replace(/[^\w.-]+/gu, '-'), 128)] : []),
         ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
-        `sha-${shortSha(event.sha)}`,
+        `sha-${event.sha.slice(0, shortShaLength)}`,
     ];
     return [...new Set(tags)].filter(image_reference/* isTag */.dz);
 }
-function shortSha(sha) {
-    return sha.slice(0, shortShaLength);
-}
-/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
-function cleanName(name) {
-    return name
-        .toLowerCase()
-        .replace(/[^a-z0-9.-]/gu, '-')
-        .replace(/-{2,}/g, '-')
+function fitted(tag, maxLength) {
+    return tag
         .replace(/^[.-]+/, '')
-        .slice(0, maxNameLength)
-        .replace(/-+$/, '');
-}
-/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
-function cleanGitTag(name) {
-    return name
-        .replace(/[^\w.-]+/gu, '-')
-        .replace(/^[.-]+/, '')
-        .slice(0, maxTagLength)
+        .slice(0, maxLength)
         .replace(/-+$/, '');
 }
 /**
- * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
- * @throws HandoverError `invalid-input` with the text, if it has no reference
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Drops empty lines.
+ * @throws HandoverError `invalid-input` with the text, if it contains no reference
  */
 function parseMetadataTags(text) {
-    const [first, ...rest] = tagLines(text).map(image_reference/* parseReference */.F2);
-    if (first === undefined)
-        throw noReference(text);
-    return [first, ...rest];
+    return parseTagList(text, image_reference/* parseReference */.F2);
 }
-/**
- * Reads references, each with a tag.
- * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
- * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
- */
-function parseTagList(text, repository) {
-    const found = tagLines(text).map((line) => taggedReference(line, repository));
-    if (found.length === 0)
-        throw noReference(text);
-    return found;
+function parseTagList(text, parse) {
+    const [first, ...rest] = tagLines(text).map(parse);
+    if (first !== undefined)
+        return [first, ...rest];
+    throw (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
 }
-/**
- * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
- * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
- * @returns undefined if it did not run
- */
+// docker/metadata-action exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false
+// (src/main.ts; TAG_NAMES since 5.9).
 function metadataVariable(env) {
     const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
         const name = `DOCKER_METADATA_OUTPUT_${output}`;
@@ -34271,12 +34178,13 @@ function lines(text) {
         .map((line) => line.trim())
         .filter((line) => line !== '');
 }
-// The action's `sep-tags` can be a comma, which no reference contains.
+// The action's `sep-tags` can be a comma. References never contain commas.
 function tagLines(text) {
     const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
     const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
     return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
 }
+/** @param repository the repository of bare tags, which metadata-action returns when its input `images` is empty */
 function taggedReference(line, repository) {
     if (/[/:@]/.test(line))
         return (0,image_reference/* parseTaggedReference */.$R)(line);
@@ -34284,35 +34192,31 @@ function taggedReference(line, repository) {
         return (0,image_reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
     throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
 }
-function noReference(text) {
-    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
-}
 /**
  * Returns the references in the input `tags`, each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseTags(inputs, facts, notices) {
     const repository = requireRepository(inputs.repository);
-    const tags = tagsOf(inputs.tags, repository, facts, notices);
+    const text = tagText(inputs.tags, repository, facts, notices);
+    const tags = text === undefined ? [] : parseTagList(text, (line) => taggedReference(line, repository));
     return [...new Map(tags.map((tag) => [(0,image_reference/* formatReference */.FH)(tag), tag])).values()];
 }
-function tagsOf(given, repository, { event, metadata }, notices) {
-    if (given === undefined)
-        return [];
+function tagText(given, repository, { event, metadata }, notices) {
     if (given !== 'auto')
-        return parseTagList(given, repository);
+        return given;
     const variable = metadataVariable(metadata);
     if (variable !== undefined) {
         notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
-        return parseTagList(variable.text, repository);
+        return variable.text;
     }
     if (repository === undefined)
         throw (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
     if (event.kind === 'none')
         throw (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${event.reason}.`, 'Set `tags` to the references of the image, one per line.');
-    return parseTagList(automaticTags(event).join('\n'), repository);
+    return automaticTags(event).join('\n');
 }
-// Returned unchanged, so that each reference made from it has its original spelling.
+// Returns the text unchanged, so that each reference made from it keeps the original spelling.
 function requireRepository(given) {
     if (given === undefined)
         return undefined;
@@ -34400,14 +34304,14 @@ function planExport(inputs, facts) {
     const layout = { ...plan, requireCache: inputs.requireCache, compression };
     if (what.kind === 'bake')
         return { ...layout, ...what };
-    // Only a push has them by default: the artifact is then what it was before.
+    // By default, only a pushed image has attestations. Without a push, the artifact contains none.
     const isAttested = source.kind === 'build' && (push !== undefined || attestations.areWanted);
     return { ...layout, ...what, further, attestations: isAttested ? attestations : push_plan/* noAttestations */.zR };
 }
-/** Returns whether the image's own build pushes it: it is one image, and nothing has to be checked first. */
+/** Returns whether the build itself pushes the image: there is one platform, and nothing must be checked first. */
 function isPushedByItsBuild(plan) {
     const { source, push, requireCache } = plan;
-    // An SBOM takes a scan of the image, whose failure would fail the build.
+    // An SBOM requires a scan of the image, and a failed scan would fail the build.
     const isScanned = plan.kind === 'image' && plan.attestations.sbom !== 'false';
     return source.kind === 'build' && push?.listedPlatforms.length === 0 && !isScanned && !requireCache;
 }
@@ -34420,7 +34324,7 @@ function withoutCacheFrom(plan) {
         return plan;
     return { ...plan, source: { ...source, build: { ...source.build, cacheFrom: [] } } };
 }
-// The name has a tag, because the engine could read it as the beginning of an ID otherwise.
+// The name always gets a tag or digest. Otherwise, the engine could read it as the beginning of an ID.
 function parseEngineImage(text) {
     const [first = ''] = lines(text);
     if ((0,image_reference/* isImageId */.rw)(first))
@@ -34475,8 +34379,8 @@ function chooseCaches({ build, requireCache }, facts, { remarks, notices }) {
     return { cacheFrom: caches, cacheTo };
 }
 /**
- * Returns the source with the label that records its branch. A label that the user sets is kept.
- * @throws HandoverError `invalid-input` for a source that can't get a label, or for a malformed name
+ * Returns the source with a label that records the branch. If the user has set that label, it is kept.
+ * @throws HandoverError `invalid-input` for a source that can't get a label, or for a malformed label name
  */
 function withBranchLabel(source, name, event, notices) {
     if (name === undefined)
@@ -34506,7 +34410,7 @@ function identify(source, { image, sourceImage }, taken) {
         return { kind: 'image', source, reference: reference ?? ownReference(source, sourceImage, taken) };
     return { kind: 'tarball', source, reference };
 }
-/** Returns the reference if `image` is not set. */
+/** Returns the image's reference if `image` is not set. */
 function ownReference(source, sourceImage, taken) {
     if (source.kind === 'build')
         return (0,image_reference/* parseTaggedReference */.$R)(defaultReference);
@@ -34520,7 +34424,7 @@ function ownReference(source, sourceImage, taken) {
 function noName(givenBy) {
     return (0,errors/* invalidInput */.aY)(`\`source-image\` is given by ${givenBy}, which contains no tag for the image in later jobs.`, 'Set `image` to the reference that the integration jobs use, such as charon:local.');
 }
-/** @param taken references of the image itself */
+/** @param taken the image's own references */
 function chooseFurther(given, source, taken) {
     const further = given.map(image_reference/* parseTaggedReference */.$R);
     if (further.length > 0 && (source.kind === 'tarball' || source.kind === 'layout')) {
@@ -34531,7 +34435,7 @@ function chooseFurther(given, source, taken) {
         return further;
     throw (0,errors/* invalidInput */.aY)(`${twice} is set twice: as the image or in \`further-images\`.`, 'Set a different reference for each image.');
 }
-/** Returns the platform. `native` is the runner's. `platforms` replaces `platform` if it is set. */
+/** Returns the platform. `native` means the runner's platform. `platforms` replaces `platform` if it is set. */
 function choosePlatform({ platform, platforms }, runner) {
     const [text = platform, ...more] = platforms;
     if (more.length > 0) {
@@ -34544,7 +34448,7 @@ function chooseEngine(text, source) {
     const engine = (0,host/* parseEngineName */.D7)(text);
     if (engine === 'docker' || source.kind !== 'build')
         return engine;
-    throw new errors/* HandoverError */.Cu('builder-unsupported', '`engine: podman` has no build, because buildx needs Docker.', 'Build with podman or buildah in an earlier step, and set `source-image` to that image.');
+    throw new errors/* HandoverError */.Cu('builder-unsupported', `\`engine: ${engine}\` can't build an image, because buildx needs Docker.`, `Build with ${engine} or buildah in an earlier step, and set \`source-image\` to that image.`);
 }
 function chooseRetention(days, facts, notices) {
     const { maxRetentionDays } = facts;
@@ -34553,7 +34457,7 @@ function chooseRetention(days, facts, notices) {
     notices.push(`This repository keeps artifacts for ${String(maxRetentionDays)} days at most, not ${String(days)}.`);
     return maxRetentionDays;
 }
-/** Returns a description of the source for the log. */
+/** Describes the source for the log. */
 function describeSource(source) {
     if (source.kind === 'build')
         return `a build of ${source.build.context}`;
@@ -34575,7 +34479,7 @@ function describeSource(source) {
 /* harmony export */   Re: () => (/* binding */ planAttestations),
 /* harmony export */   zR: () => (/* binding */ noAttestations)
 /* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4851);
 /* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
@@ -34584,10 +34488,10 @@ function describeSource(source) {
 
 
 /**
- * @param tags the references to push. The outputs contain the first.
+ * @param tags the references to push. The outputs show the first one.
  * @param source the kind of the image's source
- * @param platform of the handed-over image
- * @param attestations of a build
+ * @param platform the platform of the handed-over image
+ * @param attestations the attestations of a build
  * @throws HandoverError `invalid-input`
  */
 function planPush(inputs, tags, source, platform, attestations) {
@@ -34599,21 +34503,21 @@ function planPush(inputs, tags, source, platform, attestations) {
     if (!inputs.enabled)
         return undefined;
     if (source === 'tarball' || source === 'layout') {
-        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`A \`source-${source}\` can be handed over, but not pushed.`, 'Remove `push: true`. Push it in the step that makes it, or in a later job with org/image-handover/publish-image@v1.');
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`A \`source-${source}\` can be handed over, but not pushed.`, 'Remove `push: true`. Push it in the step that builds it, or in a later job with org/image-handover/publish-image@v1.');
     }
     const listedPlatforms = platforms.every((one) => (0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .samePlatform */ .my)(one, platform)) ? [] : platforms;
     if (source === 'engine' && listedPlatforms.length > 0) {
         throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`push-platforms\` is ${platforms.map(_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq).join(', ')}, but \`source-image\` is for one platform.`, 'Remove `push-platforms`, or let this action build the image.');
     }
     if (source === 'engine' && attestations.areWanted) {
-        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed as it is.', 'Remove them, or let this action build the image.');
+        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`provenance` or `sbom` is set, but only a build has attestations: `source-image` is pushed unchanged.', 'Remove them, or let this action build the image.');
     }
     const [first, ...rest] = tags;
     if (first !== undefined)
         return { references: [first, ...rest], listedPlatforms, onFailure };
     throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`push` is true, but the input `tags` is empty: there is no reference to push.', 'Set `tags` to the output of docker/metadata-action, to one reference per line, or to `auto` with a `repository`.');
 }
-/** For a plain image. */
+/** No attestations, for a plain image. */
 const noAttestations = { provenance: 'false', sbom: 'false', areWanted: false };
 /** Returns the same attestations as docker/build-push-action with the same inputs (its context.ts, getAttestArgs). */
 function planAttestations({ provenance, sbom = 'false' }, facts) {
@@ -34660,10 +34564,12 @@ __nccwpck_require__.d(__webpack_exports__, {
   $L: () => (/* binding */ requirePushed)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js
+var locks = __nccwpck_require__(2792);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
@@ -34722,12 +34628,10 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// A cancelled step has little time.
+
+// Tags to restore at once: a cancelled step has little time.
 const atOnce = 8;
-/**
- * @param onTrouble called with a message if a reference can't be restored
- * @param claim on the references, released after that
- */
+/** @param claim the claim on the references; released on dispose */
 function guardTags(engine, onTrouble, claim) {
     const changes = [];
     let keepsAll = false;
@@ -34751,6 +34655,7 @@ function guardTags(engine, onTrouble, claim) {
         }
     };
     return {
+        /** Runs work that sets a reference, such as a pull. Rethrows its error. */
         during: async (reference, work) => {
             const here = new Set((await engine.images()).map(({ imageId }) => imageId));
             const before = (await engine.inspect(reference))?.imageId;
@@ -34762,38 +34667,34 @@ function guardTags(engine, onTrouble, claim) {
                 changes.push({ reference, before, after, wasHere: after !== undefined && here.has(after) });
             }
         },
+        /** Tags an image, and returns the reference's image. `known` was just inspected. Throws `load-failed`. */
         tag: async (image, reference, known) => {
             const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
             const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-            // Also if the command fails after it has set the tag.
+            // Recorded first, because the command may fail after it has set the tag.
             changes.push({ reference, before, after, wasHere: true });
             await engine.tag(image, reference);
             return engine.inspect(reference);
         },
+        /** Keeps all references. */
         keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
-            const references = keepsAll ? [] : [...new Set(changes.map(({ reference }) => reference))];
-            for (let at = 0; at < references.length; at += atOnce) {
-                await Promise.all(references.slice(at, at + atOnce).map(putBackAll));
-            }
+            const references = new Set(keepsAll ? [] : changes.map(({ reference }) => reference));
+            await (0,pool/* inPool */.Q)(references, atOnce, putBackAll);
             await claim?.[Symbol.asyncDispose]();
         },
     };
 }
-// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
-// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
-/** Returns the name of an engine for all steps on this machine. */
+// If two steps set the same reference at the same time, neither can tell which of them set it. So a step claims its references before it
+// inspects them, and releases them after they are verified or restored. A claim only affects this project's steps on this machine
+// (locks.ts).
+/** Returns an engine's name, which is the same in all steps on this machine. */
 function placeOf({ hostName, dataRoot }) {
     return `${hostName} ${dataRoot}`;
 }
-// Longer than a step needs to tag its images, and than most pulls and pushes.
+// Longer than a step needs to tag its images, and longer than most pulls and pushes.
 const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
-/**
- * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
- * @param waits how long to wait for another process before a warning
- * @returns disposed of to release them
- * @throws AbortError if the signal is aborted
- */
+/** Claims references in engines until dispose, in a fixed order, so that two steps can't wait for each other. */
 async function claimTags(places, references, { log, signal }, waits = usualWaits) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -34804,9 +34705,7 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
             const lock = await (0,locks/* awaitKey */.O_)(key, {
                 signal,
                 waits,
-                onWait: (holder) => {
-                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
-                },
+                onWait: (holder) => log.info(`Waiting for another step that sets ${name}: ${holder}.`),
                 onGiveUp: (holder) => {
                     log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
                 },
@@ -34826,8 +34725,8 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
     }
 }
 
-// EXTERNAL MODULE: ./build/export-image/tools.js
-var export_image_tools = __nccwpck_require__(9184);
+// EXTERNAL MODULE: ./build/shared/base/timeline.js
+var timeline = __nccwpck_require__(1829);
 ;// CONCATENATED MODULE: ./build/export-image/push.js
 var push_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -34885,13 +34784,13 @@ var push_disposeResources = (undefined && undefined.__disposeResources) || (func
 
 
 
-/** Returns the pushed image by its digest in the registry, because a tag can move. */
+/** Returns the pushed image's reference by digest, because a tag can move. */
 function pinned({ references: [{ repository }] }, digest) {
     return { repository, digest };
 }
 /**
- * Pushes an image that is not pushed yet. It runs after the upload, so that a registry's failure never costs the artifact. The failure is
- * part of the result, and the step fails after its outputs are written.
+ * Pushes the image unless the build has already pushed it. This happens after the upload, so a registry failure never costs the artifact.
+ * The failure is part of the result, and the step fails only after its outputs are set.
  * @throws HandoverError `cancelled`
  */
 async function finishPush(plan, state, tools) {
@@ -34899,7 +34798,7 @@ async function finishPush(plan, state, tools) {
         return { kind: 'none' };
     const { log } = tools;
     try {
-        const reference = typeof state === 'function' ? await (0,export_image_tools/* chapter */.A)(tools, 'Push', state) : state;
+        const reference = typeof state === 'function' ? await (0,timeline/* chapter */.AI)(tools, 'Push', state) : state;
         log.info(`Pushed ${plan.references.map(image_reference/* formatReference */.FH).join(', ')}: ${(0,image_reference/* formatReference */.FH)(reference)}`);
         return { kind: 'pushed', reference };
     }
@@ -34911,12 +34810,12 @@ async function finishPush(plan, state, tools) {
         return { kind: 'failed', error };
     }
 }
-/** @throws HandoverError the error of the push, unless the plan only warns */
+/** @throws HandoverError if the push failed, unless the plan only warns */
 function requirePushed(plan, outcome) {
     if (outcome.kind === 'failed' && plan?.onFailure === 'error')
         throw outcome.error;
 }
-/** Pushes an image of the engine, by ID or reference. It has the tags only during the push, unless it had them before. */
+/** Pushes an image from the engine, by ID or reference. Tags that it didn't have before are removed after the push. */
 async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -34926,7 +34825,7 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
             const name = (0,image_reference/* formatReference */.FH)(reference);
             await guard.tag(image, name);
             const digest = await registry.push(name);
-            // Also if a later one is refused.
+            // Logged at once, because a later push may fail.
             log.info(`${name}: pushed, ${digest}`);
             return digest;
         };
@@ -34965,7 +34864,7 @@ async function pushFromEngine({ engine, registry, log, signal }, image, plan) {
 
 
 /**
- * Returns the job summary of an export that succeeded.
+ * Returns the job summary of a successful export.
  * @param note the first paragraph
  */
 function exportSummary(result, spans, note) {
@@ -35004,27 +34903,13 @@ function exportSummary(result, spans, note) {
 function minutes({ record: { times }, artifact }) {
     if (times === undefined || artifact === undefined)
         return undefined;
-    return [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `From built to handed over`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.ready - times.built))];
+    return [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `From build to handover`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.ready - times.built))];
 }
 function pushRow(push) {
     if (push.kind === 'none')
         return undefined;
     const outcome = push.kind === 'pushed' ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(push.reference)) : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `❌ ${(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .prose */ .CS)(push.error.message)}`;
     return [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Pushed`, outcome];
-}
-
-
-/***/ }),
-
-/***/ 9184:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   A: () => (/* binding */ chapter)
-/* harmony export */ });
-/** Runs one chapter of the log, and measures it. */
-function chapter({ log, timeline }, title, work, span = title) {
-    return log.chapter(title, () => timeline.measure(span, work));
 }
 
 
@@ -35065,7 +34950,7 @@ async function uploadBlob(target, chunks, onBytes) {
     const upload = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(6).toString('hex');
     const ids = [];
     const free = [];
-    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .r)(target.adapts ?? true, target.figures);
+    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .rT)(target);
     /** For each block under way, the blocks that started after it. */
     const later = new Set();
     await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_1__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
@@ -35081,7 +34966,7 @@ async function uploadBlob(target, chunks, onBytes) {
         const query = { comp: 'block', blockid: id };
         const block = all.request(async (abandoned, timed) => {
             const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
-            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', () => timed(() => put(ends, query, bytes)), { ...ends, what });
             return bytes;
         }, 
         // The service takes the same bytes for the same id in any order.
@@ -35108,10 +34993,8 @@ function putBlockList(target, ids) {
         'content-type': 'application/xml',
         'x-ms-blob-content-type': target.contentType ?? 'application/zip',
     };
-    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
-}
-function persist({ onRetry, signal }, what, request) {
-    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', request, { what: () => what, onRetry, signal });
+    const request = () => put(target, { comp: 'blocklist' }, body, headers);
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', request, { ...target, what: 'The end of the upload' });
 }
 async function put({ http, url, signal }, query, body, more = {}) {
     const headers = { 'x-ms-version': apiVersion, ...more };
@@ -35127,125 +35010,16 @@ function withQuery(url, query) {
 
 /***/ }),
 
-/***/ 78:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   HB: () => (/* binding */ maskedUrl),
-/* harmony export */   VP: () => (/* binding */ RangesIgnored),
-/* harmony export */   fo: () => (/* binding */ CutShort),
-/* harmony export */   kJ: () => (/* binding */ requireListedSize),
-/* harmony export */   sY: () => (/* binding */ signedBlob),
-/* harmony export */   vf: () => (/* binding */ discard)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
-/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
-/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8118);
-
-
-
-
-function signedBlob(options) {
-    let url;
-    let unsigned;
-    const sign = async () => {
-        try {
-            return await options.sign();
-        }
-        catch (error) {
-            throw (unsigned = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
-        }
-    };
-    const isExpired = (error) => 
-    // Azure answers 403 AuthenticationFailed for an expired signature.
-    error !== unsigned && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
-    return {
-        get: async (headers, signal) => {
-            url ??= sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-                ...(signal === undefined ? {} : { signal }),
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('part', work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isRetryable: (error) => error !== unsigned && (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error),
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw error === unsigned ? error : explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end, why = 'the answer ended') {
-        super(`${why} at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
-}
-/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-function explained(error, at, options) {
-    if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu || error instanceof RangesIgnored || options.signal.aborted)
-        return error;
-    if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
-        return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, (0,_image_host_js__WEBPACK_IMPORTED_MODULE_3__/* .retryHint */ .IR)(options.host), error);
-}
-/**
- * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
- * the form that `URLSearchParams` writes.
- */
-function maskedUrl(url, maskSecret) {
-    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
-    const { searchParams } = new URL(url);
-    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
-        if (form !== undefined)
-            maskSecret(form);
-    }
-    return url;
-}
-
-
-/***/ }),
-
 /***/ 5942:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   V: () => (/* binding */ PartFigures),
-/* harmony export */   r: () => (/* binding */ parts)
+/* harmony export */   VW: () => (/* binding */ PartFigures),
+/* harmony export */   rT: () => (/* binding */ parts)
 /* harmony export */ });
+/* unused harmony export Part */
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 
 
@@ -35269,37 +35043,58 @@ const floorBytesPerMs = 60_000;
 /** How long the parts of a step took, and how many were requested or sent twice. */
 class PartFigures {
     #ms = [];
-    #twice = 0;
-    #won = 0;
+    /** Parts that were requested or sent a second time, and second responses that were the first to arrive. */
+    twice = 0;
+    won = 0;
     /** @param ms from the request or the sending to the response */
     add(ms) {
         this.#ms.push(ms);
     }
-    addTwice() {
-        this.#twice += 1;
-    }
-    addWon() {
-        this.#won += 1;
-    }
     /** Returns one line; undefined for a transfer of a few parts that were all usual. */
     describe() {
-        if (this.#ms.length < usuallyInFlight && this.#twice === 0)
+        if (this.#ms.length < usuallyInFlight && this.twice === 0)
             return undefined;
         const sorted = this.#ms.toSorted((one, other) => one - other);
         const at = (share) => (0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatDuration */ .a3)(sorted[Math.ceil(sorted.length * share) - 1] ?? 0);
-        const twice = this.#twice === 0 ? 'none' : `${String(this.#twice)}, ${String(this.#won)} of them with success`;
+        const twice = this.twice === 0 ? 'none' : `${String(this.twice)}, ${String(this.won)} of them with success`;
         return `Parts of transfers: ${String(sorted.length)}, half within ${at(0.5)}, 99 % within ${at(0.99)}; asked twice: ${twice}`;
     }
 }
-/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-function parts(adapts, figures = new PartFigures()) {
+/** A part that was requested or sent. */
+class Part {
+    /** In ms, by `performance.now()`. */
+    requestedAt = performance.now();
+    /** When the current request was sent; `Infinity` in a pause between two of them. */
+    sentAt = this.requestedAt;
+    hasArrived = false;
+    arriving;
+    requestAgain;
+    /** Ends the first request. */
+    abandoned = new AbortController();
+    /** Aborted when the first request has ended. */
+    ended = new AbortController();
+    constructor(first, requestAgain, onArrival) {
+        this.requestAgain = requestAgain;
+        this.arriving = first(this.abandoned.signal, async (request) => {
+            this.sentAt = performance.now();
+            await request().finally(() => (this.sentAt = Infinity));
+        });
+        this.arriving
+            .then(() => {
+            this.hasArrived = true;
+            onArrival(performance.now() - this.requestedAt);
+        }, () => undefined)
+            .finally(() => this.ended.abort());
+    }
+}
+function parts({ adapts = true, figures = new PartFigures() }) {
     const lastMs = [];
     let [received, duplicateRequests] = [0, 0];
     const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
     const isSlow = (ms) => ms > Math.max(minSlowMs, slowFactor * medianMs());
     // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
     // the last two parts of a blob can both have a slow connection.
-    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived).length <= Math.max(1, neighbours.length / 2);
     const inFlight = (bytes) => {
         const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
         return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
@@ -35307,7 +35102,7 @@ function parts(adapts, figures = new PartFigures()) {
     return {
         inFlight,
         retires: (bytes, ms) => inFlight(bytes) > usuallyInFlight && ms > retiredFactor * medianMs(),
-        request: (first, again) => requestPart(first, again, (ms) => {
+        request: (first, again) => new Part(first, again, (ms) => {
             received += 1;
             figures.add(ms);
             lastMs.push(ms);
@@ -35316,14 +35111,14 @@ function parts(adapts, figures = new PartFigures()) {
         }),
         firstResponse: async (part, neighbours) => {
             while (adapts && (await isWaiting(part))) {
-                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                if (!isSlow(performance.now() - part.sentAt) || !isAlone(neighbours))
                     continue;
                 if (duplicateRequests >= beyond + received / oneIn)
                     continue;
                 duplicateRequests += 1;
-                figures.addTwice();
+                figures.twice += 1;
                 return race(part, () => {
-                    figures.addWon();
+                    figures.won += 1;
                     figures.add(performance.now() - part.requestedAt);
                 });
             }
@@ -35333,47 +35128,23 @@ function parts(adapts, figures = new PartFigures()) {
 }
 /** Returns after a moment whether the first request is still running. */
 function isWaiting({ ended }) {
-    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-function requestPart(first, requestAgain, onArrival) {
-    const requestedAt = performance.now();
-    let [sentAt, hasArrived] = [requestedAt, false];
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    const arriving = first(abandoned.signal, async (request) => {
-        sentAt = performance.now();
-        await request().finally(() => (sentAt = Infinity));
-    });
-    arriving
-        .then(() => {
-        hasArrived = true;
-        onArrival(performance.now() - requestedAt);
-    }, () => undefined)
-        .finally(() => ended.abort());
-    return {
-        requestedAt,
-        arriving,
-        hasArrived: () => hasArrived,
-        sentAt: () => sentAt,
-        requestAgain,
-        abandon: () => abandoned.abort(),
-        ended: ended.signal,
-    };
+    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended.signal }).catch(() => false);
 }
 /** @param onWon called when the second response is the first to arrive */
-async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
+async function race(part, onWon) {
     const second = new AbortController();
-    const again = requestAgain(second.signal);
+    const again = part.requestAgain(second.signal);
     again.catch(() => undefined);
-    const first = arriving.then((bytes) => {
+    const first = part.arriving.then((bytes) => {
         second.abort();
         return bytes;
     }, (error) => again.catch(() => {
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
     }));
     const other = again.then((bytes) => {
-        if (!hasArrived())
+        if (!part.hasArrived)
             onWon();
-        abandon();
+        part.abandoned.abort();
         return bytes;
     }, () => first);
     return Promise.race([first, other]);
@@ -35382,7 +35153,7 @@ async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
 
 /***/ }),
 
-/***/ 8663:
+/***/ 5480:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35391,14 +35162,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   Z: () => (/* binding */ runStore)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/http/answer.js
-var answer = __nccwpck_require__(9147);
-// EXTERNAL MODULE: ./build/shared/http/client.js
-var client = __nccwpck_require__(4242);
 // EXTERNAL MODULE: ./build/shared/http/twirp.js
 var twirp = __nccwpck_require__(9359);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/blob-upload.js
@@ -35411,95 +35176,31 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 ;// CONCATENATED MODULE: external "node:stream/promises"
 const external_node_stream_promises_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/promises");
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
 var disk_space = __nccwpck_require__(356);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/http/answer.js
+var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: external "node:stream"
 var external_node_stream_ = __nccwpck_require__(7075);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./node_modules/yauzl/index.js
 var yauzl = __nccwpck_require__(663);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
-
-
-
-
-
-
-const localHeaderBytes = 30;
-/**
- * Lists the files of a zip from the directory at its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
- */
-async function listZip(reader) {
-    try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        if (zip.entryCount > limits/* limits */.F.zipMembers)
-            throw new Error(`it has ${String(zip.entryCount)} files`);
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry, reader.size));
-        return members;
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw (0,errors/* corruptArtifact */.G8)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
-    }
-}
-function member(entry, blobBytes) {
-    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method, crc32: crc } = entry;
-    const { relativeOffsetOfLocalHeader: headerOffset } = entry;
-    const isPlace = [compressedSize, size, headerOffset].every(json/* isByteCount */.A0) && headerOffset + compressedSize <= blobBytes;
-    const stored = method === 0;
-    if (!isPlace || (stored && compressedSize !== size))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(name, 80)} can't be where the zip's directory has it`);
-    if (!stored && method !== 8)
-        throw new Error(`${name} has compression method ${String(method)}`);
-    return { name, stored, size, compressedSize, crc, headerOffset };
-}
-/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
-async function dataOffset(reader, member) {
-    const { name, headerOffset: at, compressedSize } = member;
-    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
-    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
-        throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
-    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
-    if (start + compressedSize <= reader.size)
-        return start;
-    throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(within(this.#reader, start, end));
-    }
-}
-/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
-async function* within(reader, start, end) {
-    if (start < 0 || start > end || end > reader.size) {
-        throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
-    }
-    yield* reader.stream(start, end);
-}
-
+// EXTERNAL MODULE: ./build/shared/base/limits.js
+var limits = __nccwpck_require__(2618);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/content.js
+
+
 
 
 
@@ -35528,52 +35229,108 @@ function rawContent(artifact, reader) {
     };
 }
 function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
+    const find = (name) => members.find(({ fileName }) => fileName === name);
     return {
         artifact,
         downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
+        files: members.map(({ fileName: name, uncompressedSize: size }) => ({ name, size })),
         text: async (name) => {
             const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
+            return member && readText(reader, artifact, member);
         },
         read: async function* (name, onBytes) {
             const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
+            if (member === undefined) {
+                const there = members.map(({ fileName }) => fileName).join(', ');
+                throw (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+            }
             const start = await dataOffset(reader, member);
             const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
             yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
         },
         ranges: async (name) => {
             const member = find(name);
-            if (member?.stored !== true)
+            if (member === undefined || !isStored(member))
                 return undefined;
             const at = await dataOffset(reader, member);
+            const { uncompressedSize: size } = member;
             return (start, end, onBytes) => {
-                if (start < 0 || end > member.size || start > end)
-                    throw (0,errors/* corruptArtifact */.G8)(`Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`);
+                if (start < 0 || end > size || start > end)
+                    throw (0,errors/* corruptArtifact */.G8)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
                 return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
             };
         },
     };
 }
+const localHeaderBytes = 30;
+const isStored = (member) => member.compressionMethod === 0;
+/** Lists the files of a zip. Throws HandoverError `artifact-corrupt` when the directory at its end is missing or damaged. */
+async function listZip(reader) {
+    class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
+        _readStreamForRange(start, end) {
+            return external_node_stream_.Readable.from(within(reader, start, end));
+        }
+    }
+    try {
+        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(), reader.size, { autoClose: false });
+        const members = [];
+        if (zip.entryCount > limits/* limits */.F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
+        for await (const entry of zip.eachEntry()) {
+            if (entry.fileName.endsWith('/'))
+                continue;
+            requirePlace(entry, reader.size);
+            members.push(entry);
+        }
+        return members;
+    }
+    catch (error) {
+        if (error instanceof errors/* HandoverError */.Cu)
+            throw error;
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+    }
+}
+function requirePlace(member, blobBytes) {
+    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method } = member;
+    const at = member.relativeOffsetOfLocalHeader;
+    const isPlace = [compressedSize, size, at].every(json/* isByteCount */.A0) && at + compressedSize <= blobBytes;
+    if (!isPlace || (isStored(member) && compressedSize !== size))
+        throw new Error(`${(0,base_text/* quoteForeign */.xS)(name, 80)} can't be where the zip's directory has it`);
+    if (![0, 8].includes(method))
+        throw new Error(`${name} has compression method ${String(method)}`);
+}
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+async function dataOffset(reader, member) {
+    const { fileName: name, relativeOffsetOfLocalHeader: at, compressedSize } = member;
+    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+        throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+    if (start + compressedSize <= reader.size)
+        return start;
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
+}
+/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
+async function* within(reader, start, end) {
+    if (start < 0 || start > end || end > reader.size) {
+        throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
+    }
+    yield* reader.stream(start, end);
+}
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader, artifact, member) {
-    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`);
+    const { fileName, uncompressedSize: size, compressedSize } = member;
+    if (size > limits/* limits */.F.recordBytes || compressedSize > limits/* limits */.F.recordBytes)
+        throw (0,errors/* corruptArtifact */.G8)(`${fileName} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
     const start = await dataOffset(reader, member);
-    return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+    return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + compressedSize), member))).toString();
 }
 // An engine never gets the last bytes of an artifact that turns out to be wrong.
 const heldBackBytes = 1024 * 1024;
 /** Reads the whole blob, and checks its digest at the end, if one is listed. */
 function verifiedBlob(reader, artifact, onBytes) {
-    const { name, digest } = artifact;
     const chunks = (0,bytes_chunks/* countedChunks */.T6)(reader.stream(0, reader.size), onBytes);
-    if (digest === undefined)
-        return chunks;
-    return (0,verified/* verifiedChunks */.Dc)(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+    return (0,verified/* verifiedChunks */.Dc)(chunks, { digest: artifact.digest }, (found) => otherDigest(artifact, found.digest));
 }
 /** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
 async function* slice(chunks, start, end) {
@@ -35590,15 +35347,15 @@ async function* slice(chunks, start, end) {
 async function* unzipped(packed, member) {
     let size = 0;
     let crc = 0;
-    for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+    for await (const chunk of isStored(member) ? packed : inflated(packed, member.fileName)) {
         size += chunk.length;
         // A zip bomb is not unpacked to its end.
-        if (size > member.size)
+        if (size > member.uncompressedSize)
             break;
         crc = (0,external_node_zlib_.crc32)(chunk, crc);
         yield chunk;
     }
-    if (size !== member.size || crc !== member.crc)
+    if (size !== member.uncompressedSize || crc !== member.crc32)
         throw otherMember(member, size, crc);
 }
 async function* inflated(packed, name) {
@@ -35616,14 +35373,10 @@ async function* inflated(packed, name) {
 function otherDigest({ name, digest }, found = 'none') {
     return (0,errors/* corruptArtifact */.G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
 }
-function otherMember(member, size, crc) {
+function otherMember({ fileName, uncompressedSize: listed, crc32: sum }, size, crc) {
     const hex = (number) => number.toString(16).padStart(8, '0');
-    return (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
-}
-function missing(artifact, name, members) {
-    const there = members.map((member) => member.name).join(', ');
-    return (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+    return (0,errors/* corruptArtifact */.G8)(`${fileName} in the artifact has ${size > listed ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(listed)} bytes with CRC ${hex(sum)}.`);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/on-disk.js
@@ -35649,11 +35402,15 @@ function fileReader(path, size, downloaded) {
     };
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
-var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var image_host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
 var slow_parts = __nccwpck_require__(5942);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
+
+
 
 
 
@@ -35667,28 +35424,28 @@ const maxHeldBytes = 64 * 1024 * 1024;
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
-    const blob = (0,signed_blob/* signedBlob */.sY)(options);
-    const source = { blob, size, partBytes, givesParts: false };
+    const { size, onRetry, partBytes = usualPartBytes } = options;
+    const blob = new SignedBlob(options);
     const request = (all, bytes, start) => {
         const end = start + bytes.length;
+        const retires = (ms) => all.retires(partBytes, ms);
         return all.request(async (signal, timed) => {
             const filling = { bytes, start, filled: 0 };
-            const attempt = () => timed(() => fill(source, filling, all, signal));
+            const attempt = () => timed(() => fill(blob, filling, retires, signal));
             await blob.persist(attempt, () => start + filling.filled, end);
             return bytes;
         }, async (signal) => {
             const what = `Bytes ${String(start)}-${String(end)} of the download`;
             onRetry(`${what} take far longer than their neighbours: requesting them again.`);
             const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-            await fill(source, filling, all, signal);
+            await fill(blob, filling, retires, signal);
             return filling.bytes;
         });
     };
-    const small = (0,slow_parts/* parts */.r)(adapts, figures);
+    const small = (0,slow_parts/* parts */.rT)(options);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = (0,slow_parts/* parts */.r)(adapts, figures);
+        const all = (0,slow_parts/* parts */.rT)(options);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
@@ -35717,16 +35474,16 @@ function rangedReader(options) {
     };
 }
 /** Requests the bytes that a part still lacks, once. */
-async function fill(source, part, all, signal) {
+async function fill(blob, part, retires, signal) {
     const { bytes, start } = part;
     const sentAt = performance.now();
     const end = start + bytes.length;
-    const body = await requestRange(source, start + part.filled, end, signal);
+    const body = await requestRange(blob, start + part.filled, end, signal);
     // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
     body.on('data', (chunk) => {
         part.filled += chunk.copy(bytes, part.filled);
         // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
-        if (part.filled === bytes.length && all.retires(source.partBytes, performance.now() - sentAt))
+        if (part.filled === bytes.length && retires(performance.now() - sentAt))
             body.destroy();
     });
     await (0,external_node_stream_promises_namespaceObject.finished)(body).catch((error) => {
@@ -35734,34 +35491,116 @@ async function fill(source, part, all, signal) {
             throw error;
     });
     if (part.filled < bytes.length)
-        throw new signed_blob/* CutShort */.fo(start + part.filled, end);
+        throw new CutShort(start + part.filled, end);
 }
-async function requestRange(source, start, end, signal) {
-    const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+async function requestRange(blob, start, end, signal) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
     const { statusCode, headers } = response;
     if (statusCode !== 200 && statusCode !== 206)
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     try {
-        if (statusCode === 200 && !source.givesParts)
-            throw new signed_blob/* RangesIgnored */.VP(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+        if (statusCode === 200 && !blob.givesParts)
+            throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
         if (statusCode === 200)
-            throw new signed_blob/* CutShort */.fo(start, end, 'the answer is the whole blob');
+            throw new CutShort(start, end, 'the answer is the whole blob');
         const range = String(headers['content-range'] ?? '');
         const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-        (0,signed_blob/* requireListedSize */.kJ)(Number(size), source);
+        requireListedSize(Number(size), blob);
         if (Number(from) !== start)
-            throw new signed_blob/* CutShort */.fo(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
-        source.givesParts = true;
+            throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+        blob.givesParts = true;
         return response.body;
     }
     catch (error) {
-        await (0,signed_blob/* discard */.vf)(response);
+        await discard(response);
         throw error;
     }
 }
+/** A blob behind signed URLs that expire. */
+class SignedBlob {
+    size;
+    /** Whether the server has answered with a part. */
+    givesParts = false;
+    #options;
+    #url;
+    #unsigned;
+    constructor(options) {
+        this.size = options.size;
+        this.#options = options;
+    }
+    /**
+     * Requests the blob; the body of the answer must be read to its end or destroyed.
+     * @param signal ends this request alone
+     */
+    async get(headers, signal) {
+        this.#url ??= this.#sign();
+        const identity = { ...headers, 'accept-encoding': 'identity' };
+        return this.#options.http.send({ method: 'GET', url: await this.#url, headers: identity, signal });
+    }
+    /**
+     * Repeats work until it succeeds, with a new URL when the last one has expired.
+     * @param reached returns the position that the work has reached, in bytes
+     * @param end the position that it has to reach
+     * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` of the work unchanged
+     */
+    async persist(work, reached, end) {
+        const { onRetry, signal, host, size } = this.#options;
+        try {
+            await (0,retry/* again */.TG)('part', work, {
+                what: 'the download',
+                onRetry: (line) => onRetry(`Bytes ${String(reached())}-${String(end)} of ${line}`),
+                signal,
+                isRetryable: (error) => error !== this.#unsigned && (0,retry/* isTransient */.dg)(error),
+                isAtOnce: (error) => {
+                    // Azure answers 403 AuthenticationFailed for an expired signature.
+                    if (error === this.#unsigned || !(0,answer/* hasStatus */.Ro)(error, 401, 403))
+                        return false;
+                    this.#url = undefined;
+                    return true;
+                },
+            });
+        }
+        catch (error) {
+            const isExplained = error === this.#unsigned || error instanceof errors/* HandoverError */.Cu || error instanceof RangesIgnored;
+            if (isExplained || signal.aborted)
+                throw error;
+            if ((0,answer/* hasStatus */.Ro)(error, 404, 410))
+                throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+            throw new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(reached())} of ${String(size)}: ${(0,errors/* messageOf */.bD)(error)}.`, (0,image_host/* retryHint */.IR)(host), error);
+        }
+    }
+    async #sign() {
+        try {
+            return await this.#options.sign();
+        }
+        catch (error) {
+            throw (this.#unsigned = (0,errors/* asError */.zR)(error));
+        }
+    }
+}
+/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+}
+/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/open-blob.js
-
 
 
 
@@ -35783,14 +35622,15 @@ const tailBytes = 68 * 1024;
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
 async function openBlob(given) {
-    const options = { ...given, size: given.artifact.size };
+    const { artifact } = given;
+    const options = { ...given, size: artifact.size, onRetry: given.log.info };
     try {
-        return await withTail(rangedReader(options));
+        return await openArtifact(artifact, await withTail(rangedReader(options)));
     }
     catch (error) {
-        if (!(error instanceof signed_blob/* RangesIgnored */.VP))
+        if (!(error instanceof RangesIgnored))
             throw error;
-        return fileReader(await fetchWhole(options), options.size, options.size);
+        return openOnDisk(artifact, await fetchWhole(options), artifact.size);
     }
 }
 async function withTail(reader) {
@@ -35816,35 +35656,34 @@ async function fetchWhole(options) {
         `(${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
     const path = (0,external_node_path_.join)(await folders.make(), 'blob');
     await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-    const blob = (0,signed_blob/* signedBlob */.sY)(options);
-    let written = 0;
-    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-            written += bytes;
-            passed(bytes);
-        });
-    }, () => written, size));
+    const blob = new SignedBlob(options);
+    let arrived = new verified/* Checksum */.M();
+    await options.log.progress('Downloaded', size, (onBytes) => {
+        const attempt = () => {
+            arrived = new verified/* Checksum */.M();
+            return writeWhole(blob, options, path, arrived, onBytes);
+        };
+        return blob.persist(attempt, () => arrived.size, size);
+    });
     return path;
 }
 /** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
-async function writeWhole(blob, options, path, onBytes) {
+async function writeWhole(blob, options, path, checksum, onBytes) {
     const response = await blob.get();
     if (response.statusCode !== 200)
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     const announced = response.headers['content-length'];
-    const checksum = new verified/* Checksum */.M();
     const file = await (0,promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
-            (0,signed_blob/* requireListedSize */.kJ)(Number(announced), options);
+            requireListedSize(Number(announced), options);
         const { body } = response;
         // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
         body.on('data', (chunk) => {
             try {
                 checksum.add(chunk);
                 if (checksum.size > options.size)
-                    (0,signed_blob/* requireListedSize */.kJ)(checksum.size, options);
+                    requireListedSize(checksum.size, options);
                 (0,external_node_fs_.appendFileSync)(file.fd, chunk);
                 onBytes(chunk.length);
             }
@@ -35855,7 +35694,7 @@ async function writeWhole(blob, options, path, onBytes) {
         await (0,external_node_stream_promises_namespaceObject.finished)(body);
     }
     catch (error) {
-        await (0,signed_blob/* discard */.vf)(response);
+        await discard(response);
         throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
     }
     finally {
@@ -35863,7 +35702,7 @@ async function writeWhole(blob, options, path, onBytes) {
     }
     const { size, digest } = checksum.found();
     if (size < options.size)
-        throw new signed_blob/* CutShort */.fo(size, options.size);
+        throw new CutShort(size, options.size);
     if (digest !== (options.artifact.digest ?? digest))
         throw otherDigest(options.artifact, digest);
 }
@@ -35873,7 +35712,10 @@ async function writeWhole(blob, options, path, onBytes) {
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
+const stored = 0;
 const version = 45;
+const madeBy = 0x0300 | version; // Unix, so the mode is used
+const fileMode = (0o100644 << 16) >>> 0;
 const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
@@ -35913,84 +35755,51 @@ function isLarge(size) {
 }
 function localHeader(name, size) {
     const large = isLarge(size);
-    const header = Buffer.alloc(30);
-    header.writeUInt32LE(0x04034b50, 0);
-    header.writeUInt16LE(version, 4);
-    header.writeUInt16LE(flags, 6);
-    header.writeUInt16LE(dosEpoch, 12);
-    header.writeUInt32LE(large ? limit32 : 0, 18);
-    header.writeUInt32LE(large ? limit32 : 0, 22);
-    header.writeUInt16LE(name.length, 26);
+    const shown = large ? limit32 : 0;
     // For streaming readers: the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
-    header.writeUInt16LE(extra.length, 28);
-    return Buffer.concat([header, name, extra]);
+    const extra = zip64Extra(large ? [size ?? 0, size ?? 0] : []);
+    const before = [u32(0x04034b50), u16(version, flags, stored, 0, dosEpoch), u32(0, shown, shown)];
+    return Buffer.concat([...before, u16(name.length, extra.length), name, extra]);
 }
 function dataDescriptor(crc, size, large) {
-    const descriptor = Buffer.alloc(large ? 24 : 16);
-    descriptor.writeUInt32LE(0x08074b50, 0);
-    descriptor.writeUInt32LE(crc, 4);
-    if (large) {
-        descriptor.writeBigUInt64LE(BigInt(size), 8);
-        descriptor.writeBigUInt64LE(BigInt(size), 16);
-    }
-    else {
-        descriptor.writeUInt32LE(size, 8);
-        descriptor.writeUInt32LE(size, 12);
-    }
-    return descriptor;
+    return Buffer.concat([u32(0x08074b50, crc), large ? u64(size, size) : u32(size, size)]);
 }
 function centralHeader({ name, offset, size, crc }) {
-    const largeSize = size >= limit32;
-    const largeOffset = offset >= limit32;
-    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
-    const header = Buffer.alloc(46);
-    header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
-    header.writeUInt16LE(version, 6);
-    header.writeUInt16LE(flags, 8);
-    header.writeUInt16LE(dosEpoch, 14);
-    header.writeUInt32LE(crc, 16);
-    header.writeUInt32LE(largeSize ? limit32 : size, 20);
-    header.writeUInt32LE(largeSize ? limit32 : size, 24);
-    header.writeUInt16LE(name.length, 28);
-    header.writeUInt16LE(extra.length, 30);
-    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
-    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
-    return Buffer.concat([header, name, extra]);
+    const [shownSize, shownOffset] = [Math.min(size, limit32), Math.min(offset, limit32)];
+    const extra = zip64Extra([
+        ...(shownSize === limit32 ? [size, size] : []),
+        ...(shownOffset === limit32 ? [offset] : []),
+    ]);
+    return Buffer.concat([
+        u32(0x02014b50),
+        u16(madeBy, version, flags, stored, 0, dosEpoch),
+        u32(crc, shownSize, shownSize),
+        u16(name.length, extra.length, 0, 0, 0),
+        u32(fileMode, shownOffset),
+        name,
+        extra,
+    ]);
 }
 function zip64Extra(values) {
-    if (values.length === 0)
-        return Buffer.alloc(0);
-    const extra = Buffer.alloc(4 + 8 * values.length);
-    extra.writeUInt16LE(1, 0);
-    extra.writeUInt16LE(8 * values.length, 2);
-    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
-    return extra;
+    return values.length === 0 ? Buffer.alloc(0) : Buffer.concat([u16(1, 8 * values.length), u64(...values)]);
 }
 function endOfDirectory(count, size, offset) {
-    const end = Buffer.alloc(22);
-    end.writeUInt32LE(0x06054b50, 0);
-    end.writeUInt16LE(count, 8);
-    end.writeUInt16LE(count, 10);
-    end.writeUInt32LE(size, 12);
-    end.writeUInt32LE(Math.min(offset, limit32), 16);
-    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
+    const end = [u32(0x06054b50), u16(0, 0, count, count), u32(size, Math.min(offset, limit32)), u16(0)];
+    return Buffer.concat(offset >= limit32 ? [zip64End(count, size, offset), ...end] : end);
 }
 function zip64End(count, size, offset) {
-    const end = Buffer.alloc(76);
-    end.writeUInt32LE(0x06064b50, 0);
-    end.writeBigUInt64LE(44n, 4);
-    end.writeUInt16LE(0x0300 | version, 12);
-    end.writeUInt16LE(version, 14);
-    end.writeBigUInt64LE(BigInt(count), 24);
-    end.writeBigUInt64LE(BigInt(count), 32);
-    end.writeBigUInt64LE(BigInt(size), 40);
-    end.writeBigUInt64LE(BigInt(offset), 48);
-    end.writeUInt32LE(0x07064b50, 56);
-    end.writeBigUInt64LE(BigInt(offset + size), 64);
-    end.writeUInt32LE(1, 72);
-    return end;
+    const locator = [u32(0x07064b50, 0), u64(offset + size), u32(1)];
+    const numbers = u64(count, count, size, offset);
+    return Buffer.concat([u32(0x06064b50), u64(44), u16(madeBy, version), u32(0, 0), numbers, ...locator]);
+}
+// Little-endian numbers of 2, 4 and 8 bytes.
+const u16 = (...values) => little(2, values);
+const u32 = (...values) => little(4, values);
+const u64 = (...values) => u32(...values.flatMap((value) => [value % 2 ** 32, Math.floor(value / 2 ** 32)]));
+function little(width, values) {
+    const bytes = Buffer.alloc(width * values.length);
+    values.forEach((value, position) => bytes.writeUIntLE(value, position * width, width));
+    return bytes;
 }
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
@@ -35999,12 +35808,10 @@ var image_digest = __nccwpck_require__(3968);
 var external_node_timers_promises_ = __nccwpck_require__(8500);
 // EXTERNAL MODULE: ./build/shared/base/deadline.js
 var deadline = __nccwpck_require__(2442);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var image_host = __nccwpck_require__(8118);
-// EXTERNAL MODULE: ./build/shared/http/retry.js
-var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js
+var locks = __nccwpck_require__(2792);
+// EXTERNAL MODULE: ./build/shared/http/client.js
+var client = __nccwpck_require__(4242);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/results-service.js
 
 
@@ -36012,9 +35819,6 @@ var retry = __nccwpck_require__(3775);
 
 
 
-function isOwnedBy(one, other) {
-    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
-}
 const service = 'github.actions.results.api.v1.ArtifactService';
 // What the official client sends since there are raw artifacts (@actions/artifact, upload-artifact.ts).
 const zipFormat = { mime_type: 'application/zip', version: 7 };
@@ -36024,7 +35828,7 @@ const giteaFormat = { version: 4 };
 // blocks. So a second request fails, even after a success whose answer was lost.
 const onGitea = {
     answerMs: 10 * 60_000,
-    isRetryable: (error) => (0,retry/* isTransient */.dg)(error) && !(error instanceof answer/* HttpError */.j$ && error.status === 500),
+    isRetryable: (error) => (0,retry/* isTransient */.dg)(error) && !(0,answer/* hasStatus */.Ro)(error, 500),
 };
 /** @param onRetry called with one log line before each retry */
 function resultsService(http, credentials, onRetry, signal) {
@@ -36034,44 +35838,42 @@ function resultsService(http, credentials, onRetry, signal) {
     });
     // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
     const noList = (error) => {
-        if (credentials.isGitea && error instanceof answer/* HttpError */.j$ && error.status === 404)
+        if (credentials.isGitea && (0,answer/* hasStatus */.Ro)(error, 404))
             return {};
         throw (0,errors/* asError */.zR)(error);
     };
+    const post = (0,twirp/* twirp */.lo)(http, { ...credentials, service });
     const call = (method, body, atEnd = {}) => {
-        const post = (0,twirp/* twirp */.lo)(http, { ...credentials, service, ...atEnd });
-        const retries = { what: () => method, onRetry, signal, ...atEnd };
-        return (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+        const retries = { what: method, onRetry, signal, ...atEnd };
+        return (0,retry/* again */.TG)('call', () => post(method, { ...idsOf(credentials), ...body }, atEnd), retries);
     };
+    const urlFrom = async (name, method, body) => (0,twirp/* signedUrl */.iB)((0,twirp/* field */.ZZ)(await call(method, body), name), method);
     return {
-        self: credentials,
+        isOwn: ({ runBackendId, jobBackendId }) => runBackendId === credentials.runBackendId && jobBackendId === credentials.jobBackendId,
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
             // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
             const complete = listed(answer).filter(({ size }) => size > 0);
             return complete.sort((one, other) => other.id - one.id);
         },
-        signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return (0,twirp/* signedUrl */.iB)((0,twirp/* field */.ZZ)(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
+        signDownload: ({ name, ...owner }) => urlFrom('signed_url', 'GetSignedArtifactURL', { ...idsOf(owner), name }),
+        create: (name, expiresAt) => {
             const format = credentials.isGitea ? giteaFormat : zipFormat;
-            const body = { name, ...format, expires_at: expiresAt?.toISOString() };
-            const answer = await call('CreateArtifact', body);
-            return (0,twirp/* signedUrl */.iB)((0,twirp/* field */.ZZ)(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+            return urlFrom('signed_upload_url', 'CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
         },
         finalize: async (name, size, digest) => {
             const body = { name, size: String(size), hash: digest };
             const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
-            const id = wholeNumber((0,twirp/* field */.ZZ)(answer, 'artifact_id', 'artifactId'));
+            const id = wholeNumber((0,twirp/* field */.ZZ)(answer, 'artifact_id'));
             if (answer['ok'] === true && id !== undefined)
                 return id;
             throw new twirp/* UnknownAnswer */.by('FinalizeArtifact: no artifact id');
         },
-        remove: async (name, owner) => {
-            await call('DeleteArtifact', { ...idsOf(owner), name });
-        },
+        remove: (name, owner = credentials) => call('DeleteArtifact', { ...idsOf(owner), name }).then(() => true, (error) => {
+            if ((0,answer/* hasStatus */.Ro)(error, 404))
+                return false;
+            throw (0,errors/* asError */.zR)(error);
+        }),
     };
 }
 /** Reads a number of protobuf's JSON, where 64 bits are a string. */
@@ -36091,23 +35893,21 @@ function listed(answer) {
 function listedArtifact(item) {
     if (!(0,json/* isObject */.Gv)(item))
         throw new twirp/* UnknownAnswer */.by('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber((0,twirp/* field */.ZZ)(item, 'database_id', 'databaseId'));
+    const id = wholeNumber((0,twirp/* field */.ZZ)(item, 'database_id'));
     // Protobuf's JSON leaves out a zero.
     const size = wholeNumber(item['size'] ?? 0);
     const name = (0,json/* stringOr */.JI)(item['name'], '');
     if (id === undefined || size === undefined || name === '') {
         throw new twirp/* UnknownAnswer */.by('ListArtifacts: an artifact without id, size or name');
     }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    const createdAt = (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'created_at', 'createdAt'), undefined);
     return {
         id,
         name,
         size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+        digest: (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], '')),
+        createdAt: (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'created_at'), undefined),
+        runBackendId: (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'workflow_run_backend_id'), ''),
+        jobBackendId: (0,json/* stringOr */.JI)((0,twirp/* field */.ZZ)(item, 'workflow_job_run_backend_id'), ''),
     };
 }
 /**
@@ -36117,10 +35917,10 @@ function listedArtifact(item) {
  */
 function serviceCredentials(token, url, host) {
     const unsupported = (why) => unsupportedHost(host, why);
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
+    if (token === '')
+        throw unsupported('ACTIONS_RUNTIME_TOKEN is not set');
+    if (url === '')
+        throw unsupported('ACTIONS_RESULTS_URL is not set');
     if (!URL.canParse(url))
         throw unsupported('ACTIONS_RESULTS_URL is not a URL');
     const payload = (0,json/* parseJson */.qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
@@ -36222,8 +36022,7 @@ const latePauseMs = 500;
 // More than one day, which Gitea counts as one.
 const claimMs = 25 * 60 * 60 * 1000;
 /**
- * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
- * reservation.
+ * Locks a name among the simultaneous steps of one job: they have the same ids, and one must not remove another's reservation.
  * @returns undefined when another step has the lock
  */
 function lockName({ origin, runBackendId, jobBackendId }, name) {
@@ -36244,7 +36043,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
                 // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
-                if (!isTaken(error) || !(await removeLeftover(0)))
+                if (!(0,answer/* hasStatus */.Ro)(error, 409) || !(await removeLeftover(0)))
                     throw error;
                 return client.service.create(name, expiresAt);
             });
@@ -36254,7 +36053,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
             throw (0,errors/* asError */.zR)(signal.reason);
         }
         catch (error) {
-            if (isTaken(error))
+            if ((0,answer/* hasStatus */.Ro)(error, 409))
                 throw nameTaken(name, error);
             // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
             if (!(error instanceof answer/* HttpError */.j$ && error.status < 500))
@@ -36300,7 +36099,7 @@ async function claimOnGitea(name, removed, options, isAlone) {
         const client = __addDisposableResource(env_2, connect(options, signal), true);
         const { http, service } = client;
         for (let attempt = 1;; attempt += 1) {
-            const url = (0,signed_blob/* maskedUrl */.HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+            const url = (0,twirp/* maskedUrl */.HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
             const target = { http, url, onRetry: options.log.info, signal };
             const { size, digest } = await (0,blob_upload/* uploadBlob */.P)(target, external_node_stream_.Readable.from([Buffer.from(name)]), () => undefined);
             await service.finalize(claim, size, digest).catch(async (error) => {
@@ -36332,7 +36131,7 @@ async function removeClaim(claim, options) {
     try {
         const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
         try {
-            await removeOwn(client.service, claim);
+            await client.service.remove(claim);
             // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
             await client.service.create(claim, undefined);
         }
@@ -36350,9 +36149,6 @@ async function removeClaim(claim, options) {
             await result_3;
     }
 }
-function isTaken(error) {
-    return error instanceof answer/* HttpError */.j$ && error.status === 409;
-}
 /**
  * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
  * @returns whether there was a reservation or an artifact
@@ -36368,11 +36164,10 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
         const client = __addDisposableResource(env_4, connect(options, signal), true);
         const { service } = client;
         try {
-            const isOurs = (artifact) => isOwnedBy(artifact, service.self);
-            if (unlessListed && (await service.list(name)).some(isOurs))
+            if (unlessListed && (await service.list(name)).some(service.isOwn))
                 return false;
             for (;;) {
-                const isGone = await removeOwn(service, name);
+                const isGone = await service.remove(name);
                 if (isGone || Date.now() >= giveUpAt)
                     return isGone;
                 await (0,external_node_timers_promises_.setTimeout)(latePauseMs, undefined, { signal });
@@ -36393,17 +36188,6 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
             await result_4;
     }
 }
-async function removeOwn(service, name) {
-    try {
-        await service.remove(name, service.self);
-        return true;
-    }
-    catch (error) {
-        if (error instanceof answer/* HttpError */.j$ && error.status === 404)
-            return false;
-        throw error;
-    }
-}
 function connect({ credentials, proxies, log }, signal) {
     const http = (0,client/* httpClient */.o)(proxies, signal);
     return {
@@ -36421,11 +36205,10 @@ const quota = /insufficient usage|storage quota/i;
 function transferFailed(host, what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
-    const authorization = error instanceof answer/* HttpError */.j$ && (error.status === 401 || error.status === 403);
     return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what}: ${(0,errors/* messageOf */.bD)(error)}.`, quota.test((0,errors/* messageOf */.bD)(error))
         ? 'The artifact storage of this account is used up; its use is calculated every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
             'let the last job remove this one: `remove: true` of load-image.'
-        : authorization
+        : (0,answer/* hasStatus */.Ro)(error, 401, 403)
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
             : (0,image_host/* retryHint */.IR)(host), error);
 }
@@ -36532,43 +36315,42 @@ function withOfficialClient(own, options) {
 }
 function officialStore(options) {
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const inFolder = (verb, name, work) => folders
+        .make()
+        .then(work)
+        .catch(explained(`${verb} the artifact "${name}"`, name));
     return {
-        list: () => explained('list the artifacts of this run', '', list()),
-        open: (artifact) => explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
-        upload: (request) => explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
-        remove: ({ name }) => explained(`delete the artifact "${name}"`, name, official_store_client().then(async (official) => {
-            await official.deleteArtifact(name);
-        })),
+        list: () => list().catch(explained('list the artifacts of this run', '')),
+        open: (artifact) => inFolder('read', artifact.name, (path) => official_store_open(artifact, path)),
+        upload: (request) => inFolder('upload', request.name, (path) => uploadLocked(request, path, options)),
+        remove: async ({ name }) => {
+            const deleted = official_store_client().then((official) => official.deleteArtifact(name));
+            await deleted.catch(explained(`delete the artifact "${name}"`, name));
+        },
         [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
     };
 }
 /** Explains the client's errors, which have only a message, or a name for a missing artifact. */
-async function explained(what, name, work) {
-    try {
-        return await work;
-    }
-    catch (error) {
+function explained(what, name) {
+    return (error) => {
         if (error instanceof Error && error.name === 'ArtifactNotFoundError')
-            throw notFound(name, error);
+            throw new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
         // The client refuses every other host.
         throw transferFailed('GitHub', `${what} by way of the official client`, error);
-    }
+    };
 }
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
 async function official_store_client() {
     const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
     return new DefaultArtifactClient();
 }
-const withDigest = (text) => {
-    const digest = (0,image_digest/* parseDigest */.m)(text ?? '');
-    return digest === undefined ? {} : { digest };
-};
 async function list() {
     const { artifacts } = await (await official_store_client()).listArtifacts();
     return artifacts
-        .map(({ id, name, size, createdAt, digest }) => ({
-        ...{ id, name, size, ...withDigest(digest) },
-        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+        .map(({ createdAt, digest = '', ...listed }) => ({
+        ...listed,
+        digest: (0,image_digest/* parseDigest */.m)(digest),
+        createdAt: createdAt?.toISOString(),
     }))
         .sort((one, other) => other.id - one.id);
 }
@@ -36617,14 +36399,11 @@ async function upload(request, folder) {
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays };
-    const { id, size = 0, digest } = await (await official_store_client()).uploadArtifact(name, paths, folder, options);
+    const { id, size = 0, digest = '' } = await (await official_store_client()).uploadArtifact(name, paths, folder, options);
     await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
     if (id !== undefined)
-        return { id, name, size, ...withDigest(digest) };
+        return { id, name, size, digest: (0,image_digest/* parseDigest */.m)(digest) };
     throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
-}
-function notFound(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/run-store.js
@@ -36688,23 +36467,15 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
-
-
-
-
-
-/**
- * Returns the artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
- */
+/** Returns the artifacts of this job's own run. Throws HandoverError `unsupported-host` outside a runner. */
 function runStore(options) {
     const own = { ...options, credentials: serviceCredentials(options.runtimeToken, options.resultsUrl, options.host) };
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
-    const { credentials, host, log, maskSecret, signal } = options;
-    const http = (0,client/* httpClient */.o)(options.proxies, signal);
-    const service = resultsService(http, credentials, log.info, signal);
+    const { credentials, host, maskSecret } = options;
+    const client = connect(options, options.signal);
+    const { http, service } = client;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
     const removed = new Set();
@@ -36715,36 +36486,37 @@ function ownStore(options) {
         return found;
     };
     return {
-        list: () => explain(host, 'list the artifacts of this run', async () => {
-            const artifacts = await service.list();
+        list: async () => {
+            const artifacts = await service.list().catch(run_store_explained(host, 'list the artifacts of this run'));
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
             return artifacts.filter(({ name }) => !isClaim(name));
-        }),
+        },
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
             let isOpen = false;
-            const signOnce = async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
-            const sign = () => explain(host, what, signOnce).catch((error) => {
-                // The official client can't continue what was read in part.
-                throw isOpen ? transferFailed(host, what, error) : (0,errors/* asError */.zR)(error);
-            });
-            const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-            const transfer = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-            const content = await openArtifact(artifact, await openBlob({ ...transfer, ...gitea }));
+            const sign = async () => {
+                try {
+                    return (0,twirp/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
+                }
+                catch (error) {
+                    // The official client can't continue what was read in part.
+                    throw error instanceof twirp/* UnknownAnswer */.by && !isOpen ? error : transferFailed(host, what, error);
+                }
+            };
+            const partBytes = credentials.isGitea ? giteaPartBytes : undefined;
+            const content = await openBlob({ ...options, http, artifact, sign, folders, partBytes });
             isOpen = true;
             return content;
         },
-        upload: (request) => run_store_upload(http, service, { ...options, removed }, request),
-        remove: (artifact) => explain(host, `delete the artifact "${artifact.name}"`, async () => {
-            await service.remove(artifact.name, listed(artifact)).catch((error) => {
-                if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
-                    throw error;
-            });
-            removed.add(artifact.id);
-        }),
+        upload: (request) => run_store_upload(client, { ...options, removed }, request),
+        remove: async (artifact) => {
+            const { id, name } = artifact;
+            await service.remove(name, listed(artifact)).catch(run_store_explained(host, `delete the artifact "${name}"`));
+            removed.add(id);
+        },
         [Symbol.asyncDispose]: async () => {
-            await http.close();
+            await client[Symbol.asyncDispose]();
             await folders[Symbol.asyncDispose]();
         },
     };
@@ -36753,7 +36525,7 @@ function ownStore(options) {
 const giteaPartBytes = 16 * 1024 * 1024;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
-async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
+async function run_store_upload({ http, service }, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { host, log, signal, figures, removed, credentials } = options;
@@ -36762,13 +36534,12 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
         const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const url = await explain(host, `create the artifact "${name}"`, async () => {
-            if (credentials.isGitea)
-                claims.use(await claimOnGitea(name, removed, options, lock !== undefined));
-            return reserveName(name, expiresAt, options, lock !== undefined);
-        });
+        const notCreated = run_store_explained(host, `create the artifact "${name}"`);
+        if (credentials.isGitea)
+            claims.use(await claimOnGitea(name, removed, options, lock !== undefined).catch(notCreated));
+        const url = await reserveName(name, expiresAt, options, lock !== undefined).catch(notCreated);
         try {
-            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
+            const target = { http, url: (0,twirp/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await (0,blob_upload/* uploadBlob */.P)(target, storedZip(files), onBytes);
             const id = await service
                 .finalize(name, blob.size, blob.digest)
@@ -36793,7 +36564,7 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
 /** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => isOwnedBy(artifact, service.self) &&
+    const found = artifacts.find((artifact) => service.isOwn(artifact) &&
         artifact.size === sent.size &&
         // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
         (artifact.digest ?? sent.digest) === sent.digest);
@@ -36801,13 +36572,11 @@ async function listedId(service, name, sent, error) {
         throw error;
     return found.id;
 }
-async function explain(host, what, work) {
-    try {
-        return await work();
-    }
-    catch (error) {
+/** @returns throws an error with its explanation, but an unknown answer unchanged */
+function run_store_explained(host, what) {
+    return (error) => {
         throw error instanceof twirp/* UnknownAnswer */.by ? error : transferFailed(host, what, error);
-    }
+    };
 }
 
 
@@ -36820,7 +36589,7 @@ async function explain(host, what, work) {
 /* harmony export */   U: () => (/* binding */ abortedAfter),
 /* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
-/** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
+/** Returns a signal that is aborted `ms` after another signal, with `reason` or, without one, that signal's reason. */
 function abortedAfter(signal, ms, reason) {
     const controller = new AbortController();
     const begin = () => void setTimeout(() => controller.abort(reason ?? signal.reason), ms).unref();
@@ -36830,7 +36599,7 @@ function abortedAfter(signal, ms, reason) {
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
 }
-/** @param reason what the signal is aborted with */
+/** @param reason the signal's reason for the abort */
 function timeLimit(ms, reason) {
     const controller = new AbortController();
     let timer;
@@ -36852,175 +36621,27 @@ function timeLimit(ms, reason) {
 
 /***/ }),
 
-/***/ 4754:
+/***/ 3205:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  v9: () => (/* binding */ CacheFailure),
-  Cu: () => (/* binding */ HandoverError),
-  Yp: () => (/* binding */ RegistryFailure),
-  zR: () => (/* binding */ asError),
-  CD: () => (/* binding */ attempt),
-  G8: () => (/* binding */ corruptArtifact),
-  aY: () => (/* binding */ invalidInput),
-  EK: () => (/* binding */ invalidTarball),
-  GZ: () => (/* binding */ isUnreadable),
-  bD: () => (/* binding */ messageOf),
-  bY: () => (/* binding */ setupBuildxHint),
-  c7: () => (/* binding */ systemCodeOf)
-});
-
-// UNUSED EXPORTS: errorCodes
-
-;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
-// Causes of registry failures, with hints: one table for the messages of docker's commands and of this project's client.
-// Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
-const rows = [
-    {
-        cause: 'rate-limit',
-        words: /\btoo ?many ?requests\b|\brate limit\b/i,
-        statuses: [429],
-        permanent: false,
-        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
-    },
-    {
-        cause: 'immutable-tag',
-        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
-        statuses: [409],
-        permanent: true,
-        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
-    },
-    {
-        cause: 'quota',
-        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
-        statuses: [507],
-        permanent: true,
-        hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
-    },
-    {
-        cause: 'elsewhere',
-        words: /\brefused by another host\b/,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
-    },
-    {
-        cause: 'login',
-        words: /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|insufficient_scope)\b/i,
-        statuses: [401, 403],
-        permanent: true,
-        hint: 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.',
-    },
-    {
-        cause: 'unknown-blob',
-        words: /\bblob[_ ]unknown\b|\bunknown blob\b|\bblob upload[_ ]unknown\b|\bBLOB_UPLOAD_/i,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry has lost a part of the image, or of its upload: run the step again, and look at its storage, its garbage collection and the load balancer before it.',
-    },
-    {
-        cause: 'certificate',
-        words: /x509|\bcertificate|\bCERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/i,
-        statuses: [],
-        permanent: true,
-        hint: 'Trust the registry’s certificate authority: with publish-image in `registry-ca`, with docker in /etc/docker/certs.d/<registry>/ca.crt.',
-    },
-    {
-        cause: 'connection',
-        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
-        statuses: [408],
-        permanent: false,
-        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
-    },
-    {
-        cause: 'too-large',
-        words: /too large\b|\bSIZE_INVALID\b/i,
-        statuses: [413],
-        permanent: true,
-        hint: 'Something limits the size of a request: raise it in the registry or the proxy before it (nginx: `client_max_body_size 0`), or split the largest layer.',
-    },
-    {
-        cause: 'format',
-        words: /unsupported media ?type|media type .*(?:not|un)|\bMANIFEST_INVALID\b|\bmanifest invalid\b/i,
-        statuses: [415],
-        permanent: true,
-        hint: 'The registry doesn’t take images in this format (OCI or Docker manifests, zstd layers): see its documentation, or export the image with `compression: gzip`.',
-    },
-    {
-        cause: 'redirect',
-        words: /stopped after \d+ redirects/i,
-        statuses: [301, 302, 303, 307, 308],
-        permanent: true,
-        hint: 'The registry redirects this request to another address: use the registry’s own address.',
-    },
-    {
-        cause: 'no-such-platform',
-        words: /\bno matching manifest\b/i,
-        statuses: [],
-        permanent: true,
-        hint: 'The image there isn’t made for this platform: push it for this one too (`push-platforms`), or use a runner of its platform.',
-    },
-    {
-        cause: 'not-shown',
-        words: /\bread back\b/i,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry took the manifest but doesn’t return it: run the step again, and look at its storage or replication.',
-    },
-    {
-        cause: 'not-found',
-        words: /\bmanifest[_ ]unknown\b|\bname[_ ]unknown\b|\bnot[_ ]found\b|does not exist|not known to registry/i,
-        statuses: [404],
-        permanent: true,
-        hint: 'Check the spelling of registry, repository and tag; some registries, such as Amazon ECR, want the repository to be created before the first push.',
-    },
-    {
-        cause: 'not-writable',
-        words: /\bUNSUPPORTED\b|\bread[- ]only\b|method not allowed/i,
-        statuses: [405, 501],
-        permanent: true,
-        hint: 'The registry takes no pushes at this address: it may be read-only for now, or a mirror of another registry.',
-    },
-    {
-        cause: 'malformed',
-        words: /\binvalid reference\b|\b(?:name|tag|digest)[_ ]invalid\b|\bbad request\b/i,
-        statuses: [400, 422],
-        permanent: true,
-        hint: 'The registry doesn’t accept the name or the content: see its words in the message, and its rules for repositories and tags.',
-    },
-    {
-        cause: 'server',
-        words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
-        statuses: [500, 502, 503, 504],
-        permanent: false,
-        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
-    },
-];
-const other = {
-    cause: 'other',
-    permanent: false,
-    hint: 'See the registry’s message. Its log may show more.',
-};
-/**
- * @param words the message of the failure, without names that users choose
- * @param status the HTTP status; undefined searches the message for it
- */
-function explainRegistry(words, status = statusIn(words)) {
-    return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
-}
-// docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request", "received unexpected HTTP status: 500".
-function statusIn(words) {
-    const found = /(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1];
-    return found === undefined ? undefined : Number(found);
-}
-
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/base/errors.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   CD: () => (/* binding */ attempt),
+/* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   EK: () => (/* binding */ invalidTarball),
+/* harmony export */   G8: () => (/* binding */ corruptArtifact),
+/* harmony export */   GZ: () => (/* binding */ isUnreadable),
+/* harmony export */   Yp: () => (/* binding */ RegistryFailure),
+/* harmony export */   aY: () => (/* binding */ invalidInput),
+/* harmony export */   bD: () => (/* binding */ messageOf),
+/* harmony export */   bY: () => (/* binding */ setupBuildxHint),
+/* harmony export */   c7: () => (/* binding */ systemCodeOf),
+/* harmony export */   v9: () => (/* binding */ CacheFailure),
+/* harmony export */   vE: () => (/* binding */ translated),
+/* harmony export */   zR: () => (/* binding */ asError)
+/* harmony export */ });
+/* unused harmony export errorCodes */
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
 /** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
@@ -37050,7 +36671,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'timed-out',
     'cancelled',
 ]));
-/** The error that this project throws: what happened, with the value seen, and the next step. */
+/** The error that this project throws. It states what happened, with the value found, and the next step. */
 class HandoverError extends Error {
     name = 'HandoverError';
     code;
@@ -37065,35 +36686,33 @@ class HandoverError extends Error {
 function invalidInput(message, hint = 'Correct it under `with:`.', cause) {
     return new HandoverError('invalid-input', message, hint, cause);
 }
-/** Returns the error for an artifact that can't be what export-image made. */
+/** Returns the error for an artifact that can't have been written by export-image. */
 function corruptArtifact(message, cause) {
     return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
 }
 const madeAgain = 'The tarball was edited: make it again with docker save.';
-/** Returns the error for a tarball or a layout that can't be used as it is. */
+/** Returns the error for an unusable tarball or layout. */
 function invalidTarball(message, hint = madeAgain, cause) {
     return new HandoverError('tarball-invalid', message, hint, cause);
 }
-/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
+/** Returns whether an error means that an artifact has no readable content. A failure to reach the artifact doesn't mean that. */
 function isUnreadable(error) {
     return error instanceof HandoverError && unreadable.includes(error.code);
 }
 const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
-/** Returns the message of anything that was thrown. */
+/** Returns the message of any thrown value. */
 function messageOf(error) {
     if (!Error.isError(error))
         return String(error);
     // Node's error for a host with several unreachable addresses has no message.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
-/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of any thrown value, or undefined. */
 function systemCodeOf(error) {
-    // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
-    if (typeof error !== 'object' || error === null || !('code' in error))
-        return undefined;
-    return typeof error.code === 'string' ? error.code : undefined;
+    // An Error from another realm is not an instance of this realm's Error (ECMA-262, "Realms").
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(error) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(error['code'], undefined) : undefined;
 }
-/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
+/** Returns the result of `look`, such as reading a file that may disappear, or `otherwise` if it throws. */
 function attempt(look, otherwise) {
     try {
         return look();
@@ -37102,47 +36721,167 @@ function attempt(look, otherwise) {
         return otherwise;
     }
 }
+/** Returns the result of `work`. If it throws, throws the error that `translate` returns. */
+function translated(work, translate) {
+    try {
+        return work();
+    }
+    catch (error) {
+        throw translate(error);
+    }
+}
 /** Returns a caught value as an error. Some libraries throw other values. */
 function asError(error) {
     return Error.isError(error) ? error : new Error(String(error));
 }
-/** The hint for all limits of the default builder. */
+/** The hint for every limitation of the default builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
-/** A build that failed because of a cache that it read. It may succeed without that cache. */
+/** A build that failed while reading a cache. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
     why;
     constructor(why) {
-        const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
+        const quoted = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why, 500);
         super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Check whether the base images and the caches in `cache-from` can be read.');
         this.why = quoted;
     }
 }
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
-    reason;
+    /** Whether the registry lacks a blob that it reported as present. */
+    isBlobLost;
     /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
     permanent;
     /** The client's full message. */
     said;
-    /**
-     * @param work such as `The pull`
-     * @param references the images
-     * @param said the client's message
-     */
+    /** @param work such as `The pull` */
     constructor(work, references, said, seen = {}) {
         const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
-        const { cause, permanent, hint } = explainRegistry(words, seen.status);
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,base_text/* quoteForeign */.xS)(said, 700) || 'no message'}`, hint);
-        this.reason = cause;
+        const status = seen.status ?? statusIn(words);
+        const cause = registryCauses.find((one) => one.words.test(words) || one.statuses?.includes(status));
+        const { isBlobLost = false, permanent, hint } = cause ?? otherCause;
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 700) || 'no message'}`, hint);
+        this.isBlobLost = isBlobLost;
         this.permanent = permanent;
         this.said = said;
     }
 }
-// A repository can have any name, even "denied". Registries omit their own name.
+// Removes repository names from a message, because a repository may be named "denied". Registries omit their own name.
 function withoutNames(said, references) {
     const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
     const names = [...references, ...paths].filter((name) => name !== '');
     return names.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
+// Sources of the words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
+// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
+const registryCauses = [
+    {
+        words: /\btoo ?many ?requests\b|\brate limit\b/i,
+        statuses: [429],
+        permanent: false,
+        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
+    },
+    {
+        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
+        statuses: [409],
+        permanent: true,
+        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+    },
+    {
+        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
+        statuses: [507],
+        permanent: true,
+        hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+    },
+    {
+        words: /\brefused by another host\b/,
+        permanent: false,
+        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
+    },
+    {
+        words: /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|insufficient_scope)\b/i,
+        statuses: [401, 403],
+        permanent: true,
+        hint: 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.',
+    },
+    {
+        isBlobLost: true,
+        words: /\bblob[_ ]unknown\b|\bunknown blob\b|\bblob upload[_ ]unknown\b|\bBLOB_UPLOAD_/i,
+        permanent: false,
+        hint: 'The registry has lost a part of the image, or of its upload: run the step again, and look at its storage, its garbage collection and the load balancer before it.',
+    },
+    {
+        words: /x509|\bcertificate|\bCERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/i,
+        permanent: true,
+        hint: 'Trust the registry’s certificate authority: with publish-image in `registry-ca`, with docker in /etc/docker/certs.d/<registry>/ca.crt.',
+    },
+    {
+        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+        statuses: [408],
+        permanent: false,
+        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+    },
+    {
+        words: /too large\b|\bSIZE_INVALID\b/i,
+        statuses: [413],
+        permanent: true,
+        hint: 'Something limits the size of a request: raise it in the registry or the proxy before it (nginx: `client_max_body_size 0`), or split the largest layer.',
+    },
+    {
+        words: /unsupported media ?type|media type .*(?:not|un)|\bMANIFEST_INVALID\b|\bmanifest invalid\b/i,
+        statuses: [415],
+        permanent: true,
+        hint: 'The registry doesn’t take images in this format (OCI or Docker manifests, zstd layers): see its documentation, or export the image with `compression: gzip`.',
+    },
+    {
+        words: /stopped after \d+ redirects/i,
+        statuses: [301, 302, 303, 307, 308],
+        permanent: true,
+        hint: 'The registry redirects this request to another address: use the registry’s own address.',
+    },
+    {
+        words: /\bno matching manifest\b/i,
+        permanent: true,
+        hint: 'The image there isn’t made for this platform: push it for this one too (`push-platforms`), or use a runner of its platform.',
+    },
+    {
+        words: /\bread back\b/i,
+        permanent: false,
+        hint: 'The registry took the manifest but doesn’t return it: run the step again, and look at its storage or replication.',
+    },
+    {
+        words: /\bmanifest[_ ]unknown\b|\bname[_ ]unknown\b|\bnot[_ ]found\b|does not exist|not known to registry/i,
+        statuses: [404],
+        permanent: true,
+        hint: 'Check the spelling of registry, repository and tag; some registries, such as Amazon ECR, want the repository to be created before the first push.',
+    },
+    {
+        words: /\bUNSUPPORTED\b|\bread[- ]only\b|method not allowed/i,
+        statuses: [405, 501],
+        permanent: true,
+        hint: 'The registry takes no pushes at this address: it may be read-only for now, or a mirror of another registry.',
+    },
+    {
+        words: /\binvalid reference\b|\b(?:name|tag|digest)[_ ]invalid\b|\bbad request\b/i,
+        statuses: [400, 422],
+        permanent: true,
+        hint: 'The registry doesn’t accept the name or the content: see its words in the message, and its rules for repositories and tags.',
+    },
+    {
+        words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
+        statuses: [500, 502, 503, 504],
+        permanent: false,
+        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
+    },
+];
+const otherCause = {
+    permanent: false,
+    hint: 'See the registry’s message. Its log may show more.',
+};
+// Returns NaN for a message without a status. Messages of docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request",
+// "received unexpected HTTP status: 500".
+function statusIn(words) {
+    return Number(/(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1]);
 }
 
 
@@ -37158,28 +36897,28 @@ function withoutNames(said, references) {
 /* harmony export */   at: () => (/* binding */ killChildren)
 /* harmony export */ });
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 
 
-// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
-// Then this file removes what the step has started and written, without waiting.
+// A step that is cancelled or runs out of time cleans up. If the cleanup hangs, the step exits shortly before the runner would kill it.
+// Before that, this file ends the processes and removes the files that the step created, without waiting.
 const works = new Set();
 /**
- * @param work called at a forced end; it can't wait for anything
+ * @param work called at a forced end; it must be synchronous
  * @returns a function that unregisters it
  */
 function onForcedEnd(work) {
     works.add(work);
     return () => void works.delete(work);
 }
-/** Kills the child processes, and calls the registered functions. */
+/** Kills the child processes and calls the registered functions. */
 function endByForce() {
     killChildren();
     for (const work of works)
         (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
- * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * Kills this process's descendants: all of them, or only those whose last arguments are these. Works only on Linux
  * (proc_pid_task_children(5)).
  */
 function killChildren(lastArguments = []) {
@@ -37214,6 +36953,7 @@ function childrenOf(pid) {
 /* harmony export */   A0: () => (/* binding */ isByteCount),
 /* harmony export */   Gv: () => (/* binding */ isObject),
 /* harmony export */   JI: () => (/* binding */ stringOr),
+/* harmony export */   Xy: () => (/* binding */ objectOf),
 /* harmony export */   iZ: () => (/* binding */ objectsOf),
 /* harmony export */   iw: () => (/* binding */ stringsOf),
 /* harmony export */   jk: () => (/* binding */ arrayOf),
@@ -37222,7 +36962,7 @@ function childrenOf(pid) {
 /* harmony export */ });
 /* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
 
-/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
+/** Parses untrusted text. Returns undefined if it isn't JSON or is nested too deeply. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
@@ -37232,7 +36972,7 @@ function parseJson(text) {
         return undefined;
     }
 }
-// Readers of a value are recursive.
+// Limits the depth, because the code that reads the values is recursive.
 function isShallow(value) {
     let level = [value];
     for (let depth = 0; level.length > 0; depth += 1) {
@@ -37244,6 +36984,10 @@ function isShallow(value) {
 }
 function isObject(value) {
     return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+/** Returns the value if it is an object, otherwise an empty object. */
+function objectOf(value) {
+    return isObject(value) ? value : {};
 }
 function stringOr(value, otherwise) {
     return typeof value === 'string' ? value : otherwise;
@@ -37261,11 +37005,9 @@ function stringsOf(value) {
 function isByteCount(value) {
     return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
-/** Returns the string members of an object (labels, annotations). Others are ignored. */
+/** Returns the string members of an object (labels, annotations). Ignores other members. */
 function stringMapOf(value) {
-    if (!isObject(value))
-        return {};
-    return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
+    return Object.fromEntries(Object.entries(objectOf(value)).filter((entry) => typeof entry[1] === 'string'));
 }
 
 
@@ -37279,33 +37021,33 @@ function stringMapOf(value) {
 /* harmony export */ });
 /** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 const limits = {
-    /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
+    /** Bytes of a response that is read as text. A list of a thousand artifacts has half a megabyte. */
     answerBytes: 16 * 1024 * 1024,
-    /** Of one config, manifest or index, in bytes. */
+    /** Bytes of one config, manifest or index. */
     jsonBytes: 4 * 1024 * 1024,
-    /** Of all configs, manifests and indexes of a tarball together, in bytes. */
+    /** Total bytes of all configs, manifests and indexes of a tarball. */
     jsonBytesInAll: 32 * 1024 * 1024,
-    /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
+    /** Bytes of the event's payload: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
     eventBytes: 32 * 1024 * 1024,
-    /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
+    /** Bytes of a settings file: docker's configuration, a certificate, buildx's metadata. */
     settingsBytes: 4 * 1024 * 1024,
     /** Values in one config, manifest or index. */
     jsonValues: 100_000,
     /** Levels of nested JSON. */
     jsonDepth: 100,
-    /** Of a record, in bytes. It contains the labels of the largest config. */
+    /** Bytes of a record. It contains the labels of the largest config. */
     recordBytes: 8 * 1024 * 1024,
     /** Files in an artifact's zip. */
     zipMembers: 1000,
-    /** Entries of a tarball, folders and links included. */
+    /** Entries of a tarball, including folders and links. */
     tarEntries: 100_000,
-    /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
+    /** Bytes of the header of a tarball's entry. Names have a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
-    /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
+    /** Characters in the name of an entry or link: PATH_MAX is 4096 bytes on Linux, and less on other systems. */
     tarNameLength: 4096,
-    /** Links from one name in a tarball to another. More are a cycle. */
+    /** Consecutive links from one name in a tarball to the next. More would be a cycle. */
     tarLinks: 20,
-    /** Indexes in indexes. */
+    /** Levels of nested indexes. */
     indexDepth: 4,
     /** References to manifests and indexes in the indexes of a tarball. */
     indexed: 10_000,
@@ -37338,7 +37080,7 @@ const limits = {
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
 // Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
-// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
+// consists of `Markdown`, which only this file creates. So the compiler rejects text that is not escaped.
 const source = Symbol('source');
 function made(text) {
     return { [source]: text, toString: () => text };
@@ -37347,7 +37089,7 @@ function made(text) {
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Joins the parts that are there. */
+/** Joins the parts that are not undefined. */
 function joined(parts, between) {
     const given = parts.filter((part) => part !== undefined);
     return made(given.map((part) => part[source]).join(between));
@@ -37359,21 +37101,18 @@ function joined(parts, between) {
 function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-    // At the beginning, some marks start a list or a line.
-    return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
-        const [, blanks = '', mark = '', number = '', point = ''] = found;
-        return `${blanks}${number}${numbered(mark || point)}`;
-    }));
+    // At the beginning of a line, some characters would start a list or a rule.
+    return made(line.replace(/(?<=^\s*)[-+=]|(?<=^\s*\d+)[.)](?=\s|$)/, numbered));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
-// A character reference is never a mark.
+// A character reference never has a meaning in Markdown.
 function escaped(text) {
     return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
 function numbered(mark) {
     return `&#${String(mark.charCodeAt(0))};`;
 }
-/** Returns one line, without invisible characters and characters that change the direction of text. */
+/** Returns the text as one line, without characters that are invisible or change the text's direction. */
 function visible(text) {
     return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
@@ -37381,7 +37120,7 @@ function visible(text) {
 function code(text) {
     return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
-/** Returns a message. Text between single backticks is code. */
+/** Escapes a message. Text between single backticks becomes code. */
 function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
     return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
@@ -37396,16 +37135,16 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** Returns a table of the rows that are there. Only the rows contain foreign text. */
+/** Returns a table of the rows that are not undefined. Only the rows may contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
     return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.filter((row) => row !== undefined).map(line)].join('\n'));
 }
-// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
+// Only code can still contain bars. A backslash before a bar would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** Returns a table of layers that folds under one line. */
+/** Returns a collapsible table of layers. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
@@ -37416,16 +37155,16 @@ function layerTable(layers) {
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
-/** Returns a table's row about an artifact; `size` in bytes. */
+/** Returns a table row about an artifact; `size` is in bytes. */
 function artifactRow(artifact) {
     const { id, name, size } = artifact;
     return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(size)}`)}`];
 }
-/** Returns a page of the sections that are there, and a chart of where the time went. */
+/** Returns a page of the sections that are not undefined, and a chart of the time spent. */
 function page(sections, spans) {
     return joined([...sections, gantt(spans), safe ``], '\n\n');
 }
-// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
+// GitHub renders the chart (Mermaid gantt; `x` is ms since the epoch).
 function gantt(spans) {
     if (spans.length === 0)
         return safe ``;
@@ -37438,7 +37177,7 @@ function gantt(spans) {
     const axis = `    axisFormat ${isLong ? '%M:%S' : '%S.%L s'}`;
     return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
-// Keeps letters, digits and marks without a meaning in Mermaid's text.
+// Keeps letters, digits and punctuation without a meaning in Mermaid.
 function chartWord(text) {
     return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
@@ -37452,11 +37191,11 @@ function chartWord(text) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Q: () => (/* binding */ inPool)
 /* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 
 /**
- * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error no other item is
- * taken, and the work that is running is waited for.
+ * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error, takes no further
+ * items, but waits for the running work.
  * @param work its signal is aborted with the first error
  * @throws the first error of the items or the work
  */
@@ -37520,12 +37259,12 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
+/** Returns foreign text as part of one line: shortened, and without control characters and invisible characters. */
 function quoteForeign(text, limit = 300) {
     const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
-/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
+/** Does the same for an error, but omits its middle: the beginning shows the work, and the end shows the cause. */
 function quoteError(text, limit = 500) {
     const clean = quoteForeign(text, Infinity);
     if (clean.length <= limit)
@@ -37551,7 +37290,8 @@ function harmlessLines(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   I: () => (/* binding */ timeline)
+/* harmony export */   AI: () => (/* binding */ chapter),
+/* harmony export */   IO: () => (/* binding */ timeline)
 /* harmony export */ });
 /* unused harmony export namedTimeline */
 function timeline() {
@@ -37575,12 +37315,19 @@ function timeline() {
         began: Math.round(performance.timeOrigin + began),
     };
 }
-/** Returns the timeline for one of several parallel works: each part begins with the name. */
+/** Returns the timeline for one of several parallel tasks: each part's name begins with the task's name. */
 function namedTimeline(timeline, name) {
     return {
         ...timeline,
         measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
     };
+}
+/**
+ * Runs one chapter of the log, and measures it.
+ * @param span the name of the part; the title by default
+ */
+function chapter({ log, timeline }, title, work, span = title) {
+    return log.chapter(title, () => timeline.measure(span, work));
 }
 
 
@@ -37601,11 +37348,11 @@ function namedTimeline(timeline, name) {
 /* harmony export */ });
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
 
-/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
+/** Returns the same bytes as a Buffer. Hash them or write them to a file before requesting the next chunk. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
 }
-/** Copies all bytes of some small chunks. */
+/** Copies all bytes of small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
@@ -37615,14 +37362,14 @@ async function copiedBytes(chunks) {
 // The number of bytes that Node's streams hold before they report backpressure (`stream.getDefaultHighWaterMark`).
 const heldBytes = 64 * 1024;
 /**
- * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
- * are copied. It has written a longer chunk before it requests the next.
+ * Returns the same chunks for a Node.js writable stream with backpressure. Such a stream holds short chunks while it requests more, so
+ * they are copied. It writes a longer chunk before it requests the next.
  */
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
-/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws the chunks' errors. */
 async function writeChunks(stream, chunks, over) {
     for await (const chunk of streamableChunks(chunks)) {
         if (over.aborted)
@@ -37632,8 +37379,8 @@ async function writeChunks(stream, chunks, over) {
     }
 }
 /**
- * Copies chunks into pieces of `bytes` bytes, of which the last is shorter or empty.
- * @param free memory of earlier pieces, which is used again: leaving it to the garbage collector would triple the memory held
+ * Copies chunks into pieces of `bytes` bytes; the last piece is shorter or empty.
+ * @param free memory of earlier pieces to reuse: leaving it to the garbage collector would triple the memory held
  */
 async function* pieces(chunks, bytes, free) {
     let piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
@@ -37669,11 +37416,7 @@ async function* watchedChunks(chunks, onError) {
         throw error;
     }
 }
-/**
- * Returns the first bytes, and all chunks including them.
- * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
- * @throws errors of the chunks
- */
+/** Returns a head of at least `minBytes`, or all bytes if there are fewer, and all chunks including the head. Throws the chunks' errors. */
 async function withHead(chunks, minBytes) {
     const source = chunks[Symbol.asyncIterator]();
     let head = Buffer.alloc(0);
@@ -37711,7 +37454,7 @@ async function withHead(chunks, minBytes) {
 /* unused harmony export diskSpace */
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
 /* harmony import */ var _files_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9543);
 
@@ -37719,50 +37462,28 @@ async function withHead(chunks, minBytes) {
 
 
 
-/**
- * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
- * @param path a file or folder, which may not exist yet
- */
+/** Returns the space available to an ordinary user at a path, which need not exist yet; undefined if the system doesn't report it. */
 async function diskSpace(path) {
-    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
+    const there = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path);
+    const stats = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(there).catch(() => undefined);
+    const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(there);
+    if (stats === undefined)
+        return parent === there ? undefined : diskSpace(parent);
+    let found = { mountPoint: '/', type: 'unknown', freeBytes: stats.bavail * stats.bsize };
+    // Each line of /proc/mounts (proc(5)) is: device, mount point, type, options. The last mount that matches is on top.
+    const mounts = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    for (const line of mounts.split('\n')) {
         const [, rawPoint, type] = line.split(' ');
         if (rawPoint === undefined || type === undefined)
             continue;
         const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        const inside = there === mountPoint || there.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
         if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
+            found = { ...found, mountPoint, type };
     }
     return found;
 }
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
+/** Throws `not-enough-space` if fewer than `neededBytes` are free at `path`. `what` is the message's subject. */
 async function requireDiskSpace(path, neededBytes, what, advice) {
     const space = await diskSpace(path);
     if (space === undefined || space.freeBytes >= neededBytes)
@@ -37770,12 +37491,7 @@ async function requireDiskSpace(path, neededBytes, what, advice) {
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
         `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
 }
-/**
- * Writes chunks to a file while they are used further.
- * @param path for messages
- * @param advice what to do when the disk is full
- * @throws HandoverError `not-enough-space`; the system's errors
- */
+/** Writes chunks to the file at `path` while also passing them on. Throws `not-enough-space`, or the system's errors. */
 async function* teeFile(chunks, file, path, advice) {
     for await (const chunk of chunks) {
         const writing = (0,_files_js__WEBPACK_IMPORTED_MODULE_3__/* .writeAll */ .f4)(file, chunk).catch((error) => {
@@ -37788,7 +37504,7 @@ async function* teeFile(chunks, file, path, advice) {
 }
 /** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const code = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .systemCodeOf */ .c7)(error);
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
         return error;
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
@@ -37816,11 +37532,398 @@ function explainDiskFull(error, path, advice) {
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
-/* harmony import */ var _base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5375);
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8321);
+/* harmony import */ var _base_forced_end_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5375);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4256);
+/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2792);
+/* harmony import */ var _own_folder_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8145);
+
+
+
+
+
+
+
+
+
+const chunkBytes = 1024 * 1024;
+/**
+ * Opens any file for reading, without blocking. Opening a pipe would block until a process writes to it, and no signal would end that.
+ * @throws Error if it is a pipe, a device, a folder or a socket; the system's errors
+ */
+async function openFile(path) {
+    // Checked before opening, because opening some devices starts them.
+    requireFile(path, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(path));
+    const file = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, readFlags);
+    try {
+        requireFile(path, await file.stat());
+        return file;
+    }
+    catch (error) {
+        await file.close();
+        throw error;
+    }
+}
+/** Reads a whole file. Throws like `openFile`, and if the file has more than `maxBytes`. */
+async function readSmallFile(path, maxBytes) {
+    // The size in its metadata may be wrong: for files in /proc, it is 0.
+    const bytes = await fileHead(path, maxBytes + 1);
+    if (bytes.length > maxBytes)
+        throw tooLarge(path, maxBytes);
+    return bytes;
+}
+/** Returns the first bytes of any file, or all bytes if it has fewer. Throws like `openFile`. */
+function fileHead(path, bytes) {
+    return (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_3__.buffer)(fileChunks(path, chunkBytes, { start: 0, end: bytes }));
+}
+/** Reads any small file synchronously, for reading the step's inputs. */
+function readSmallFileSync(path, maxBytes) {
+    requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
+    const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
+    try {
+        const found = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(file);
+        requireFile(path, found);
+        if (found.size > maxBytes)
+            throw tooLarge(path, maxBytes);
+        return (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(file).subarray(0, maxBytes);
+    }
+    finally {
+        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(file);
+    }
+}
+/** Reads a file in order, from `start` up to but not including `end`. Throws like `openFile`. */
+async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
+    const file = await openFile(path);
+    // A stream reads at least one byte.
+    if (start < end)
+        yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
+    else
+        await file.close();
+}
+const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
+function requireFile(path, found) {
+    if (!found.isFile())
+        throw new NotAFile(path, found);
+}
+/** The error if a path leads to something other than a file. */
+class NotAFile extends Error {
+    /** Whether opening it would wait for a writer. */
+    isPipe;
+    constructor(path, found) {
+        super(`${path} is ${kindOf(found)}, not a file`);
+        this.isPipe = found.isFIFO();
+    }
+}
+/** Names the kind of something that isn't a file. */
+function kindOf(found) {
+    if (found.isFIFO())
+        return 'a pipe';
+    if (found.isDirectory())
+        return 'a folder';
+    return found.isSocket() ? 'a socket' : 'a device';
+}
+function tooLarge(path, maxBytes) {
+    return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatBytes */ .z3)(maxBytes)}`);
+}
+/**
+ * Reads a file in order. Two buffers let the next chunk be read while the current one is used.
+ * @param source an open file, which is closed at the end, or a path, which is opened with `openFile`
+ * @param grows called at the end of the file, with the number of bytes read; returns whether to try to read more
+ */
+async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
+    const file = typeof source === 'string' ? await openFile(source) : source;
+    let read = 0;
+    let isLeft = false;
+    const fill = async (buffer) => {
+        let length = 0;
+        while (length < chunkBytes && !isLeft) {
+            const { bytesRead } = await file.read(buffer, length, chunkBytes - length, null);
+            length += bytesRead;
+            read += bytesRead;
+            if (bytesRead === 0 && !(await grows(read)))
+                break;
+        }
+        return length;
+    };
+    let filling;
+    try {
+        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
+        filling = fill(current);
+        for (;;) {
+            const length = await filling;
+            if (length === 0)
+                return;
+            filling = fill(other);
+            filling.catch(() => undefined); // thrown when awaited
+            yield current.subarray(0, length);
+            [current, other] = [other, current];
+        }
+    }
+    finally {
+        isLeft = true;
+        await filling?.catch(() => undefined);
+        await file.close();
+    }
+}
+/** Appends a chunk, whose memory is in use until it is written. Throws the filesystem's errors. */
+async function writeAll(file, chunk) {
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_5__/* .viewOf */ .du)(chunk);
+    for (let written = 0; written < bytes.length;) {
+        written += (await file.write(bytes, written)).bytesWritten;
+    }
+}
+/** @param root the folder to create them in */
+function tempDirs(root) {
+    const made = new AsyncDisposableStack();
+    return {
+        /** Creates another folder, and returns its path. */
+        make: async () => made.use(await makeTempDir(root)).path,
+        [Symbol.asyncDispose]: () => made.disposeAsync(),
+    };
+}
+const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_6__/* .livingNamePattern */ .hd})$`);
+/**
+ * Creates a folder in `root` that only its owner can read, and that is removed at the end of its scope. Also removes folders that killed
+ * steps of this user left there. Throws the system's error if `root` can't be written.
+ */
+async function makeTempDir(root) {
+    await (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_7__/* .removeOwn */ .LO)(root, async (name, found) => {
+        const owner = isTempDir.exec(name)?.[1];
+        return owner !== undefined && found.isDirectory() && (0,_locks_js__WEBPACK_IMPORTED_MODULE_6__/* .isDead */ .XU)(owner);
+    });
+    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_6__/* .livingName */ .$Q)();
+    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, `image-handover-${own.name}`);
+    const folder = (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_7__/* .makeOwnFolder */ .xc)(path);
+    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_4__/* .onForcedEnd */ .Gf)(folder.remove);
+    return {
+        path,
+        [Symbol.asyncDispose]: async () => {
+            folder.remove();
+            forget();
+            await own[Symbol.asyncDispose]();
+        },
+    };
+}
+
+
+/***/ }),
+
+/***/ 2792:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $Q: () => (/* binding */ livingName),
+/* harmony export */   Kd: () => (/* binding */ holderOf),
+/* harmony export */   O_: () => (/* binding */ awaitKey),
+/* harmony export */   Px: () => (/* binding */ isOfAnotherScope),
+/* harmony export */   TL: () => (/* binding */ lockKey),
+/* harmony export */   XU: () => (/* binding */ isDead),
+/* harmony export */   hd: () => (/* binding */ livingNamePattern)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3024);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1455);
+/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7030);
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
-/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4256);
-/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1344);
-/* harmony import */ var _own_folder_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8145);
+
+
+
+
+
+
+
+
+/**
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux's abstract namespace (unix(7)): it ends with
+ * the process, and leaves no file. On other systems, and between containers, nothing is locked.
+ * @param inDoubt the result if the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined if another process holds it
+ */
+async function lockKey(key, inDoubt) {
+    const lock = await tryLock(key);
+    if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken'))
+        return undefined;
+    return lock === 'unknown' ? noLock : lock;
+}
+const noLock = { [Symbol.asyncDispose]: () => Promise.resolve() };
+/** Returns the name of a lock's socket, without the leading zero byte. */
+function socketName(key) {
+    return `image-handover-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`;
+}
+async function tryLock(key) {
+    if (process.platform !== 'linux')
+        return noLock;
+    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_4__.createServer)((socket) => {
+        socket.on('error', () => undefined);
+        socket.end(lockGreeting, () => void socket.destroy());
+    });
+    server.listen(`\0${socketName(key)}`);
+    try {
+        await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
+    }
+    return server.unref();
+}
+/** Describes the process that holds a key, for a message. */
+async function holderOf(key) {
+    return (await lockHolder(key)).words;
+}
+// Every step ends eventually, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
+const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
+const bindEveryMs = 100;
+const lookEveryMs = 2000;
+/** Waits for a key, and locks it like `lockKey`. Undefined after too long, or if nothing can be locked. Throws an AbortError. */
+async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
+    const began = performance.now();
+    // A busy step may answer late once; this must not shorten the wait.
+    const since = { 'this-user': began, 'other-user': began, stranger: began };
+    let lookedMs = -Infinity;
+    let lastWords = '';
+    for (;;) {
+        const lock = await tryLock(key);
+        if (lock === 'unknown')
+            return undefined;
+        if (lock !== 'taken')
+            return lock;
+        if (performance.now() - lookedMs >= lookEveryMs) {
+            const { words, kind } = await lockHolder(key);
+            lookedMs = performance.now();
+            if (words !== lastWords)
+                onWait(words);
+            lastWords = words;
+            if (kind !== 'stranger')
+                since.stranger = lookedMs;
+            if (kind === 'this-user')
+                since['other-user'] = lookedMs;
+            if (lookedMs - since[kind] >= waits[kind]) {
+                onGiveUp(words);
+                return undefined;
+            }
+        }
+        await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_5__.setTimeout)(bindEveryMs, undefined, { signal });
+    }
+}
+// Any process on this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process holds it: root sees all processes, other users only their own.
+/** What a step of this project sends to each connection to its lock. */
+const lockGreeting = 'image-handover\n';
+async function lockHolder(key) {
+    const name = socketName(key);
+    const greets = await isGreeted(name);
+    const pid = processOf(name);
+    if (pid === undefined)
+        return { words: 'a process of another user or container', kind: greets ? 'other-user' : 'stranger' };
+    // proc_pid_status(5), Uid: real, effective, saved set and filesystem. A setuid program's real UID is that of the user who runs it.
+    const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
+    const command = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
+    const step = uids.every((uid) => uid === process.getuid?.()) ? 'this-user' : 'other-user';
+    return {
+        words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`,
+        kind: greets ? step : 'stranger',
+    };
+}
+const answerMs = 2000;
+async function isGreeted(name) {
+    const socket = (0,node_net__WEBPACK_IMPORTED_MODULE_4__.connect)({ path: `\0${name}` });
+    const timer = setTimeout(() => void socket.destroy(), answerMs);
+    let answer = '';
+    try {
+        for await (const chunk of socket.setEncoding('utf8')) {
+            answer += String(chunk);
+            if (answer.length >= lockGreeting.length)
+                break;
+        }
+    }
+    catch {
+        return false;
+    }
+    finally {
+        clearTimeout(timer);
+        socket.destroy();
+    }
+    return answer === lockGreeting;
+}
+function processOf(name) {
+    // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
+    // have the same name; the flag marks the socket that accepts them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
+    const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${name}$`, 'm');
+    const inode = listening.exec(readText('/proc/net/unix'))?.[1];
+    if (inode === undefined)
+        return undefined;
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_2__.readdirSync)('/proc'), []).find((pid) => /^\d+$/.test(pid) && hasSocket(pid, inode));
+}
+function hasSocket(pid, inode) {
+    const folder = `/proc/${pid}/fd`;
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_2__.readdirSync)(folder), []).some((name) => (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_2__.readlinkSync)(`${folder}/${name}`), '') === `socket:[${inode}]`);
+}
+function readText(path) {
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_2__.readFileSync)(path, 'utf8'), '');
+}
+/** Matches a living name, as part of a regular expression. */
+const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
+/**
+ * Creates a name from its lock's scope and 128 random bits, unique until it is disposed of. The name alone shows whether its process is
+ * still running.
+ */
+async function livingName() {
+    const random = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(16).toString('hex');
+    const scope = await lockScope();
+    const name = `${scope ?? unknownScope()}-${random}`;
+    const lock = await tryLock(name);
+    const isLocked = scope !== undefined && typeof lock !== 'string';
+    return {
+        // Without a lock, the name must not have this scope, or its process would seem to have ended.
+        name: isLocked ? name : `${unknownScope()}-${random}`,
+        [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
+    };
+}
+/** Returns whether a living name's process has ended or disposed of it; false if unknown. */
+async function isDead(name) {
+    if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
+        return false;
+    const lock = await tryLock(name);
+    if (typeof lock === 'string')
+        return false;
+    await lock[Symbol.asyncDispose]();
+    return true;
+}
+/** Returns whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
+async function isOfAnotherScope(name) {
+    const scope = await lockScope();
+    return scope === undefined || !name.startsWith(`${scope}-`);
+}
+/** Names the scope of a lock: this boot and network namespace; undefined if unknown. */
+async function lockScope() {
+    const parts = [(0,node_fs_promises__WEBPACK_IMPORTED_MODULE_3__.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_3__.readlink)('/proc/self/ns/net')];
+    const found = await Promise.all(parts).catch(() => undefined);
+    return found === undefined ? undefined : (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(found.join()).digest('hex').slice(0, 8);
+}
+function unknownScope() {
+    return (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(4).toString('hex');
+}
+
+
+/***/ }),
+
+/***/ 8145:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   LO: () => (/* binding */ removeOwn),
+/* harmony export */   Ub: () => (/* binding */ holdFolder),
+/* harmony export */   xc: () => (/* binding */ makeOwnFolder)
+/* harmony export */ });
+/* unused harmony export openOwnFolder */
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -37877,48 +37980,79 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-
-
-const chunkBytes = 1024 * 1024;
-/**
- * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
- */
-async function openFile(path) {
-    // Checked before opening, because that alone starts some devices.
-    requireFile(path, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(path));
-    const file = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, readFlags);
+/** Creates a folder that only its owner can read. Throws the system's errors, or an error if another process has replaced the folder. */
+function makeOwnFolder(path) {
+    (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.mkdirSync)(path, { mode: 0o700 });
+    const folder = openOwnFolder(path);
+    if ((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(folder.inside).length === 0)
+        return folder;
+    folder.keep();
+    throw new Error(`another process has replaced ${path} with its own folder`);
+}
+/** Opens an existing folder, which will be at `removedAt` when removed. Throws if it is another user's, or not a folder. */
+function openOwnFolder(path, removedAt = path) {
+    let isOpen = true;
+    if (process.platform !== 'linux') {
+        requireOwn((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.lstatSync)(path));
+        const remove = () => {
+            if (isOpen)
+                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(removedAt, { recursive: true, force: true });
+        };
+        return { inside: path, remove, keep: () => void (isOpen = false) };
+    }
+    const handle = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW);
+    const inside = throughHandle(handle);
+    const keep = () => {
+        if (isOpen)
+            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(handle);
+        isOpen = false;
+    };
     try {
-        requireFile(path, await file.stat());
-        return file;
+        requireOwn((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(handle));
     }
     catch (error) {
-        await file.close();
+        keep();
         throw error;
     }
+    const remove = () => {
+        if (!isOpen)
+            return;
+        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), []))
+            removeFound((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name));
+        keep();
+        // This removes only an empty folder, even if the path leads elsewhere by now.
+        (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt), undefined);
+    };
+    return { inside, remove, keep };
+}
+function requireOwn(found) {
+    if (!found.isDirectory())
+        throw new Error('it is not a folder');
+    if (!isOwn(found.uid))
+        throw new Error(`it belongs to another user (uid ${String(found.uid)})`);
 }
 /**
- * Reads any file as a whole.
- * @throws Error as openFile does, and when it has more than `maxBytes`
+ * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
+ * be this user's or root's, and writable by others only if it is sticky, like /tmp (unlink(2), rename(2), EPERM).
+ * @param isWanted called with the name of each file or folder; returns whether to remove it
  */
-async function readSmallFile(path, maxBytes) {
+async function removeOwn(folder, isWanted) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const file = __addDisposableResource(env_1, await openFile(path), true);
-        const chunks = [];
-        let bytes = 0;
-        // Its size may be wrong: for files in /proc it is 0.
-        for (let length = 1; length > 0;) {
-            const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
-            length = bytesRead;
-            bytes += bytesRead;
-            if (bytes > maxBytes)
-                throw tooLarge(path, maxBytes);
-            chunks.push(buffer.subarray(0, bytesRead));
+        if (process.platform !== 'linux')
+            return;
+        const handle = __addDisposableResource(env_1, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(folder, node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY).catch(() => undefined), true);
+        if (handle === undefined || !isSafe(await handle.stat()))
+            return;
+        const inside = throughHandle(handle.fd);
+        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), [])) {
+            const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name);
+            const found = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(path).catch(() => undefined);
+            if (found === undefined || !isOwn(found.uid) || !(found.isFile() || found.isDirectory()))
+                continue;
+            if (await isWanted(name, found))
+                removeFound(path);
         }
-        return Buffer.concat(chunks);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -37930,503 +38064,22 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
-async function fileHead(path, bytes) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const file = __addDisposableResource(env_2, await openFile(path), true);
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
-        return buffer.subarray(0, bytesRead);
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
+function isSafe(folder) {
+    return isTrusted(folder.uid) && (!isOpenToOthers(folder) || (folder.mode & 0o1000) !== 0);
 }
-/** Reads any small file synchronously, for a step that reads its inputs. */
-function readSmallFileSync(path, maxBytes) {
-    requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
-    const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
-    try {
-        const found = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(file);
-        requireFile(path, found);
-        if (found.size > maxBytes)
-            throw tooLarge(path, maxBytes);
-        return (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(file).subarray(0, maxBytes);
-    }
-    finally {
-        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(file);
-    }
+function isOpenToOthers({ mode }) {
+    return (mode & 0o022) !== 0;
 }
-/**
- * Reads a file in order. Throws as `openFile` does.
- * @param range the bytes from `start` up to but not including `end`
- */
-async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
-    const file = await openFile(path);
-    // A stream reads one byte at least.
-    if (start < end)
-        yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
-    else
-        await file.close();
-}
-const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
-function requireFile(path, found) {
-    if (!found.isFile())
-        throw new NotAFile(path, found);
-}
-/** A path leads to something other than a file. */
-class NotAFile extends Error {
-    /** Whether opening it would wait for a writer. */
-    isPipe;
-    constructor(path, found) {
-        super(`${path} is ${kindOf(found)}, not a file`);
-        this.isPipe = found.isFIFO();
-    }
-}
-/** Names the kind of something that isn't a file. */
-function kindOf(found) {
-    if (found.isFIFO())
-        return 'a pipe';
-    if (found.isDirectory())
-        return 'a folder';
-    return found.isSocket() ? 'a socket' : 'a device';
-}
-function tooLarge(path, maxBytes) {
-    return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(maxBytes)}`);
-}
-/**
- * Reads a file in order, the next chunk while the current one is used, with two buffers.
- * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
- * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
- */
-async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
-    const file = typeof source === 'string' ? await openFile(source) : source;
-    let read = 0;
-    let isLeft = false;
-    const fill = async (buffer) => {
-        let length = 0;
-        while (length < chunkBytes && !isLeft) {
-            const { bytesRead } = await file.read(buffer, length, chunkBytes - length, null);
-            length += bytesRead;
-            read += bytesRead;
-            if (bytesRead === 0 && !(await grows(read)))
-                break;
-        }
-        return length;
-    };
-    let filling;
-    try {
-        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
-        filling = fill(current);
-        for (;;) {
-            const length = await filling;
-            if (length === 0)
-                return;
-            filling = fill(other);
-            filling.catch(() => undefined); // thrown when its turn comes
-            yield current.subarray(0, length);
-            [current, other] = [other, current];
-        }
-    }
-    finally {
-        isLeft = true;
-        await filling?.catch(() => undefined);
-        await file.close();
-    }
-}
-/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
-async function writeAll(file, chunk) {
-    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .viewOf */ .du)(chunk);
-    for (let written = 0; written < bytes.length;) {
-        written += (await file.write(bytes, written)).bytesWritten;
-    }
-}
-/** @param root where they are made */
-function tempDirs(root) {
-    const made = [];
-    return {
-        make: async () => {
-            const dir = await makeTempDir(root);
-            made.push(dir);
-            return dir.path;
-        },
-        [Symbol.asyncDispose]: async () => {
-            for (const dir of made.splice(0))
-                await dir[Symbol.asyncDispose]();
-        },
-    };
-}
-const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingNamePattern */ .hd})$`);
-/**
- * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
- * error when `root` can't be written.
- */
-async function makeTempDir(root) {
-    await removeRemains(root);
-    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingName */ .$Q)();
-    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, `image-handover-${own.name}`);
-    const folder = (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_6__/* .makeOwnFolder */ .xc)(path);
-    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__/* .onForcedEnd */ .Gf)(folder.remove);
-    return {
-        path,
-        [Symbol.asyncDispose]: async () => {
-            folder.remove();
-            forget();
-            await own[Symbol.asyncDispose]();
-        },
-    };
-}
-function removeRemains(root) {
-    return (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_6__/* .removeOwn */ .LO)(root, async (name, kind) => {
-        const owner = isTempDir.exec(name)?.[1];
-        return owner !== undefined && kind === 'folder' && (0,_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .isDead */ .XU)(owner);
-    });
-}
-
-
-/***/ }),
-
-/***/ 1344:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  O_: () => (/* binding */ awaitKey),
-  Kd: () => (/* binding */ holderOf),
-  XU: () => (/* binding */ isDead),
-  Px: () => (/* binding */ isOfAnotherScope),
-  $Q: () => (/* binding */ livingName),
-  hd: () => (/* binding */ livingNamePattern),
-  TL: () => (/* binding */ lockKey)
-});
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/bytes/lock-holder.js
-
-
-
-
-// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
-// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
-/** The answer of a step of this project to a connection to its lock. */
-const lockGreeting = 'image-handover\n';
-/** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
-async function lockHolder(socketName) {
-    const [greets, found] = [await isGreeted(socketName), processOf(socketName)];
-    const isThisUser = found?.uids.every((uid) => uid === process.getuid?.()) === true;
-    return {
-        words: found?.words ?? 'a process of another user or container',
-        kind: !greets ? 'stranger' : isThisUser ? 'this-user' : 'other-user',
-    };
-}
-const answerMs = 2000;
-async function isGreeted(socketName) {
-    const socket = (0,external_node_net_.connect)({ path: `\0${socketName}` });
-    const timer = setTimeout(() => void socket.destroy(), answerMs);
-    let answer = '';
-    try {
-        for await (const chunk of socket.setEncoding('utf8')) {
-            answer += String(chunk);
-            if (answer.length >= lockGreeting.length)
-                break;
-        }
-    }
-    catch {
-        return false;
-    }
-    finally {
-        clearTimeout(timer);
-        socket.destroy();
-    }
-    return answer === lockGreeting;
-}
-function processOf(socketName) {
-    // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
-    // have the same name; the flag says which socket takes them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
-    const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${socketName}$`, 'm');
-    const inode = listening.exec(readText('/proc/net/unix'))?.[1];
-    if (inode === undefined)
-        return undefined;
-    const pid = (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)('/proc'), [])
-        .filter((name) => /^\d+$/.test(name))
-        .find((name) => hasSocket(name, inode));
-    return pid === undefined ? undefined : describeProcess(pid);
-}
-function hasSocket(pid, inode) {
-    const folder = `/proc/${pid}/fd`;
-    return (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(folder), []).some((name) => (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readlinkSync)(`${folder}/${name}`), '') === `socket:[${inode}]`);
-}
-function describeProcess(pid) {
-    // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
-    const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
-    const command = (0,base_text/* quoteForeign */.xS)(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
-    return { words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`, uids };
-}
-function readText(path) {
-    return (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readFileSync)(path, 'utf8'), '');
-}
-
-;// CONCATENATED MODULE: ./build/shared/bytes/locks.js
-
-
-
-
-
-
-
-/**
- * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
- * the process, and leaves no file. On other systems, and between containers, nothing is locked.
- * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
- * @returns the lock, or undefined when another process has it
- */
-async function lockKey(key, inDoubt) {
-    const lock = await tryLock(key);
-    if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken'))
-        return undefined;
-    return lock === 'unknown' ? noLock : lock;
-}
-const noLock = { [Symbol.asyncDispose]: () => Promise.resolve() };
-function socketName(key) {
-    return `image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`;
-}
-async function tryLock(key) {
-    if (process.platform !== 'linux')
-        return noLock;
-    const server = (0,external_node_net_.createServer)((socket) => {
-        socket.on('error', () => undefined);
-        socket.end(lockGreeting, () => void socket.destroy());
-    });
-    server.listen(`\0${socketName(key)}`);
-    try {
-        await (0,external_node_events_.once)(server, 'listening');
-    }
-    catch (error) {
-        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
-    }
-    server.unref();
-    return {
-        [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => resolve());
-        }),
-    };
-}
-/** Names the process that has a key, for a message. */
-async function holderOf(key) {
-    return (await lockHolder(socketName(key))).words;
-}
-// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
-const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
-const bindEveryMs = 100;
-const lookEveryMs = 2000;
-/**
- * Locks a key like `lockKey`, as soon as it is free.
- * @returns the lock; undefined when that took too long, and when nothing can be locked
- * @throws AbortError when the signal is aborted
- */
-async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
-    const began = performance.now();
-    // A busy step may once answer late, which doesn't shorten the wait.
-    const since = { 'this-user': began, 'other-user': began, stranger: began };
-    let lookedMs = -Infinity;
-    let lastWords = '';
-    for (;;) {
-        const lock = await tryLock(key);
-        if (lock === 'unknown')
-            return undefined;
-        if (lock !== 'taken')
-            return lock;
-        if (performance.now() - lookedMs >= lookEveryMs) {
-            const { words, kind } = await lockHolder(socketName(key));
-            lookedMs = performance.now();
-            if (words !== lastWords)
-                onWait(words);
-            lastWords = words;
-            if (kind !== 'stranger')
-                since.stranger = lookedMs;
-            if (kind === 'this-user')
-                since['other-user'] = lookedMs;
-            if (lookedMs - since[kind] >= waits[kind]) {
-                onGiveUp(words);
-                return undefined;
-            }
-        }
-        await (0,external_node_timers_promises_.setTimeout)(bindEveryMs, undefined, { signal });
-    }
-}
-/** The form of a living name, as part of a regular expression. */
-const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
-/** Makes a name from the scope of its lock and 128 random bits. */
-async function livingName() {
-    const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
-    const scope = await lockScope();
-    const name = `${scope ?? unknownScope()}-${random}`;
-    const lock = await tryLock(name);
-    const isLocked = scope !== undefined && typeof lock !== 'string';
-    return {
-        // Without a lock, the name must not have this scope: then it would look unlocked.
-        name: isLocked ? name : `${unknownScope()}-${random}`,
-        [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
-    };
-}
-/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
-async function isDead(name) {
-    if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
-        return false;
-    const lock = await tryLock(name);
-    if (typeof lock === 'string')
-        return false;
-    await lock[Symbol.asyncDispose]();
-    return true;
-}
-/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
-async function isOfAnotherScope(name) {
-    const scope = await lockScope();
-    return scope === undefined || !name.startsWith(`${scope}-`);
-}
-/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
-async function lockScope() {
-    const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
-    const found = await Promise.all(parts).catch(() => undefined);
-    return found === undefined ? undefined : (0,external_node_crypto_.createHash)('sha256').update(found.join()).digest('hex').slice(0, 8);
-}
-function unknownScope() {
-    return (0,external_node_crypto_.randomBytes)(4).toString('hex');
-}
-
-
-/***/ }),
-
-/***/ 8145:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   LO: () => (/* binding */ removeOwn),
-/* harmony export */   Ub: () => (/* binding */ holdFolder),
-/* harmony export */   xc: () => (/* binding */ makeOwnFolder)
-/* harmony export */ });
-/* unused harmony export openOwnFolder */
-/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
-
-
-
-
-/**
- * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
- * has replaced it at once.
- */
-function makeOwnFolder(path) {
-    (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.mkdirSync)(path, { mode: 0o700 });
-    const folder = openOwnFolder(path);
-    if ((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(folder.inside).length === 0)
-        return folder;
-    folder.keep();
-    throw new Error(`another process has put a folder of its own in the place of ${path}`);
-}
-/**
- * Opens an existing folder.
- * @param removedAt its path at the time of its removal
- * @throws Error when it is another user's, or no folder
- */
-function openOwnFolder(path, removedAt = path) {
-    let isOpen = true;
-    if (process.platform === 'win32') {
-        // On Windows a folder can't be opened.
-        const remove = () => {
-            if (isOpen)
-                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(removedAt, { recursive: true, force: true });
-        };
-        return { inside: path, remove, keep: () => void (isOpen = false) };
-    }
-    const handle = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, folderFlags);
-    const keep = () => {
-        if (isOpen)
-            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(handle);
-        isOpen = false;
-    };
-    const { uid } = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(handle);
-    if (!isOwn(uid)) {
-        keep();
-        throw new Error(`it belongs to another user (uid ${String(uid)})`);
-    }
-    return {
-        inside: process.platform === 'linux' ? throughHandle(handle) : path,
-        remove: () => {
-            if (!isOpen)
-                return;
-            emptyFolder(handle, removedAt);
-            keep();
-            // This removes only an empty folder, even if the path leads elsewhere by now.
-            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt), undefined);
-        },
-        keep,
-    };
-}
-/**
- * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
- * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
- * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
- */
-async function removeOwn(folder, isWanted) {
-    if (process.platform !== 'linux')
-        return;
-    const handle = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(folder, node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY).catch(() => undefined);
-    if (handle === undefined)
-        return;
-    try {
-        if (!isSafe(await handle.stat()))
-            return;
-        const inside = throughHandle(handle.fd);
-        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), [])) {
-            const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name);
-            const found = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(path).catch(() => undefined);
-            if (found === undefined || !isOwn(found.uid))
-                continue;
-            const kind = found.isDirectory() ? 'folder' : found.isFile() ? 'file' : undefined;
-            if (kind === undefined || !(await isWanted(name, kind, found.mtimeMs)))
-                continue;
-            removeFound(path);
-        }
-    }
-    finally {
-        await handle.close();
-    }
-}
-function isSafe({ uid, mode }) {
-    return (isOwn(uid) || uid === 0) && ((mode & 0o022) === 0 || (mode & 0o1000) !== 0);
+function isTrusted(uid) {
+    return isOwn(uid) || uid === 0;
 }
 function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
- * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
- * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * Creates a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder
+ * is opened through its parent. A link is followed only if it is this user's or root's, or no other user can have created it. Linux has
+ * the same rule for folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
 async function holdFolder(path) {
@@ -38452,7 +38105,7 @@ async function holdFolder(path) {
                     held = await instead(held, node_path__WEBPACK_IMPORTED_MODULE_2__.sep);
                 continue;
             }
-            // Another process may make it at the same time.
+            // Another process may create the folder at the same time.
             if (found === undefined)
                 await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(place).catch((error) => {
                     if ((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) !== 'EEXIST')
@@ -38469,7 +38122,9 @@ async function holdFolder(path) {
     }
     const { fd } = held;
     return {
+        /** A path to the contents, even if the folder's own path leads elsewhere by now. */
         inside: throughHandle(fd),
+        /** Returns an error's message, with the folder's path. */
         wordsOf: (error) => withPath(error, fd),
         [Symbol.asyncDispose]: () => held.close(),
     };
@@ -38488,15 +38143,14 @@ async function instead(held, path) {
     return next;
 }
 function requireOwnLink(link, uid, above) {
-    const isTrusted = isOwn(uid) || uid === 0 || ((isOwn(above.uid) || above.uid === 0) && (above.mode & 0o022) === 0);
-    if (!isTrusted)
-        throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
+    if (isTrusted(uid) || (isTrusted(above.uid) && !isOpenToOthers(above)))
+        return;
+    throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
-// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
+// O_PATH, for which Node has no constant. It also works if this user can't list the folder (open(2)).
 const wayFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW | 0o10000000;
-// As many as Linux follows (path_resolution(7)).
+// The number of links that Linux follows (path_resolution(7)).
 const mostLinks = 40;
-const folderFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW;
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
 }
@@ -38508,27 +38162,9 @@ function removeFound(path) {
     }, false);
     if (isGone)
         return;
-    (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
-        const handle = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, folderFlags);
-        try {
-            if (isOwn((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(handle).uid))
-                emptyFolder(handle, path);
-        }
-        finally {
-            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(handle);
-        }
-        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(path);
-    }, undefined);
-}
-function emptyFolder(handle, path) {
-    const inside = throughHandle(handle);
-    if (process.platform === 'linux')
-        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), []))
-            removeFound((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name));
-    // Only Linux has paths through a handle.
-    else
-        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(path), []))
-            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(path, name), { recursive: true, force: true });
+    (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => openOwnFolder(path).remove(), undefined);
+    // Another user's folder is removed only if it is empty.
+    (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(path), undefined);
 }
 
 
@@ -38556,7 +38192,7 @@ class Checksum {
         this.#hash.update((0,_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .viewOf */ .du)(chunk));
         this.size += chunk.length;
     }
-    /** Returns what was added; nothing can be added after that. */
+    /** Returns the size and digest of all added bytes. Nothing can be added after that. */
     found() {
         return { size: this.size, digest: `sha256:${this.#hash.digest('hex')}` };
     }
@@ -38580,9 +38216,9 @@ async function drain(chunks) {
         ;
 }
 /**
- * Returns the same chunks, and checks at their end that they had a size and a digest.
- * @param expected a size in bytes; undefined values are not checked
- * @param refuse makes the error from what was found; chunks beyond the size are not read
+ * Returns the same chunks, and checks their size and digest at the end.
+ * @param expected a size in bytes and a digest; undefined values are not checked
+ * @param refuse creates the error from the size and digest that were found; chunks beyond the expected size are not read
  */
 async function* verifiedChunks(chunks, { size = Infinity, digest }, refuse) {
     const checksum = new Checksum();
@@ -38627,18 +38263,16 @@ async function* heldBack(chunks, bytes) {
 /* harmony export */ });
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 /* harmony import */ var _artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4145);
-/* harmony import */ var _artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(78);
-/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(2442);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(604);
-/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2668);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1453);
-/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9147);
-/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4242);
-/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3775);
-/* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(9359);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(3968);
-
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(2442);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(604);
+/* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2668);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4242);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(3775);
+/* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(9359);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(3968);
 
 
 
@@ -38664,7 +38298,10 @@ const version = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256'
 const blobsAtOnce = 4;
 const blocksPerBlob = 4;
 function actionsCache(options) {
-    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_7__/* .httpClient */ .o)(options.proxies, options.signal);
+    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_6__/* .httpClient */ .o)(options.proxies, options.signal);
+    // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+    const origin = options.resultsUrl.replace(/\/+$/, '');
+    const tools = { ...options, http, ask: (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .twirp */ .lo)(http, { origin, service, token: options.runtimeToken }) };
     let failure;
     return {
         store: async (blobs, signal) => {
@@ -38673,71 +38310,64 @@ function actionsCache(options) {
                 return { ...stored, failure: { ...failure, isUnfinished: false } };
             try {
                 // A failure doesn't end the others: an entry that breaks off can't be written again.
-                await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_5__/* .inPool */ .Q)(blobs, blobsAtOnce, async (blob) => {
-                    if (!(await storeBlob(http, options, blob, signal)))
+                await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_4__/* .inPool */ .Q)(blobs, blobsAtOnce, async (blob) => {
+                    if (!(await storeBlob(tools, blob, signal)))
                         return;
                     stored.count += 1;
                     stored.bytes += blob.size;
                 });
             }
             catch (error) {
-                failure = { why: (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error), isUnfinished: error instanceof UnfinishedEntry };
+                failure = { why: (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error), isUnfinished: error instanceof UnfinishedEntry };
             }
             return { ...stored, failure };
         },
-        listed: (scope, signal) => listedLayers(http, options, scope, signal).catch(() => undefined),
+        listed: (scope, signal) => listedLayers(tools, scope, signal).catch(() => undefined),
         [Symbol.asyncDispose]: () => http.close(),
     };
 }
-async function listedLayers(http, options, scope, signal) {
+async function listedLayers({ http, ask, maskSecret }, scope, signal) {
     // BuildKit, gha.go: indexKey. A hash of the ref and a number follow.
     const key = `index-${scope}-1-`;
-    const found = await askOf(http, options)('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, signal);
+    const found = await ask('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, { signal });
     if (found['ok'] !== true)
         return undefined;
-    const url = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .field */ .ZZ)(found, 'signed_download_url', 'signedDownloadUrl'), 'GetCacheEntryDownloadURL');
-    const index = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .parseJson */ .qF)(await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_6__/* .readText */ .yR)(await http.send({ method: 'GET', url: (0,_artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__/* .maskedUrl */ .HB)(url, options.maskSecret), signal })));
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isObject */ .Gv)(index) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .objectsOf */ .iZ)(index['layers']).flatMap(({ blob }) => ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_10__/* .isDigest */ .Bc)(blob) ? [blob] : [])) : undefined;
-}
-// As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
-function askOf(http, { resultsUrl, runtimeToken }) {
-    return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .twirp */ .lo)(http, { origin: resultsUrl.replace(/\/+$/, ''), service, token: runtimeToken });
+    const url = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .field */ .ZZ)(found, 'signed_download_url'), 'GetCacheEntryDownloadURL');
+    const answer = await http.send({ method: 'GET', url: (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .maskedUrl */ .HB)(url, maskSecret), signal });
+    const index = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_5__/* .readText */ .yR)(answer));
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(index) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(index['layers']).flatMap(({ blob }) => ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_9__/* .isDigest */ .Bc)(blob) ? [blob] : [])) : undefined;
 }
 /** An upload that broke off. GitHub never releases its key. */
 class UnfinishedEntry extends Error {
 }
 /** Returns whether the blob was stored; false if it was there, or another job is storing it. */
-async function storeBlob(http, options, { digest, size, chunks }, signal) {
-    const ask = askOf(http, options);
-    const idleMs = Math.min(2, options.stepMinutes / 20) * 60_000;
-    const idle = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_11__/* .timeLimit */ .z)(idleMs, new Error(`no progress for ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_12__/* .formatDuration */ .a3)(idleMs)}`));
+async function storeBlob({ http, ask, maskSecret, onRetry, stepMinutes }, { digest, size, chunks }, signal) {
+    const idleMs = Math.min(2, stepMinutes / 20) * 60_000;
+    const idle = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_10__/* .timeLimit */ .z)(idleMs, new Error(`no progress for ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_11__/* .formatDuration */ .a3)(idleMs)}`));
     idle.start();
     const ends = AbortSignal.any([signal, idle.signal]);
-    const { onRetry } = options;
-    const call = (method, more = {}) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_8__/* .again */ .TG)('call', () => ask(method, { key: keyOf(digest), version, ...more }, ends), {
-        ...{ what: () => method, onRetry, signal: ends },
-    });
+    const [key, retries] = [keyOf(digest), { onRetry, signal: ends }];
+    const call = (method, more = {}) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_7__/* .again */ .TG)('call', () => ask(method, { key, version, ...more }, retries), { ...retries, what: method });
     try {
-        const url = await reserve(call, keyOf(digest));
+        const url = await reserve(call, key);
         idle.restart();
         if (url === undefined)
             return false;
-        const target = { http, url: (0,_artifacts_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_2__/* .maskedUrl */ .HB)(url, options.maskSecret), onRetry, signal: ends };
-        const blob = { ...target, contentType: 'application/octet-stream', maxConcurrent: blocksPerBlob };
+        const target = { http, url: (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .maskedUrl */ .HB)(url, maskSecret), maxConcurrent: blocksPerBlob, ...retries };
         try {
-            await (0,_artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__/* .uploadBlob */ .P)(blob, chunks(), idle.restart);
+            await (0,_artifacts_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_1__/* .uploadBlob */ .P)({ ...target, contentType: 'application/octet-stream' }, chunks(), idle.restart);
             // The service compares the size with the blob's.
             const answer = await call('FinalizeCacheEntryUpload', { size_bytes: String(size) });
             if (answer['ok'] !== true)
                 throw refused(answer);
         }
         catch (error) {
-            throw new UnfinishedEntry((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error));
+            throw new UnfinishedEntry((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error));
         }
         return true;
     }
     catch (error) {
-        throw idle.signal.aborted && !(error instanceof UnfinishedEntry) ? (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(idle.signal.reason) : error;
+        throw idle.signal.aborted && !(error instanceof UnfinishedEntry) ? (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(idle.signal.reason) : error;
     }
     finally {
         idle.stop();
@@ -38746,22 +38376,22 @@ async function storeBlob(http, options, { digest, size, chunks }, signal) {
 /** Returns a URL to write the entry to; undefined if a run can read the entry, or another job is writing it. */
 async function reserve(call, key) {
     const found = await call('GetCacheEntryDownloadURL', { restore_keys: [key] });
-    if (found['ok'] === true && (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .field */ .ZZ)(found, 'matched_key', 'matchedKey') === key)
+    if (found['ok'] === true && (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .field */ .ZZ)(found, 'matched_key') === key)
         return undefined;
     try {
         const made = await call('CreateCacheEntry');
         if (made['ok'] === true)
-            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_9__/* .field */ .ZZ)(made, 'signed_upload_url', 'signedUploadUrl'), 'CreateCacheEntry');
+            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .field */ .ZZ)(made, 'signed_upload_url'), 'CreateCacheEntry');
         throw refused(made);
     }
     catch (error) {
-        if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_6__/* .HttpError */ .j$ && error.status === 409)
+        if ((0,_http_answer_js__WEBPACK_IMPORTED_MODULE_5__/* .hasStatus */ .Ro)(error, 409))
             return undefined;
         throw error;
     }
 }
 function refused({ message }) {
-    return new Error(typeof message === 'string' && message !== '' ? (0,_base_text_js__WEBPACK_IMPORTED_MODULE_12__/* .quoteForeign */ .xS)(message) : 'the cache refused it');
+    return new Error(typeof message === 'string' && message !== '' ? (0,_base_text_js__WEBPACK_IMPORTED_MODULE_11__/* .quoteForeign */ .xS)(message) : 'the cache refused it');
 }
 
 
@@ -38773,15 +38403,15 @@ function refused({ message }) {
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  x: () => (/* binding */ dockerBuildx)
+  F: () => (/* binding */ Buildx)
 });
 
 // UNUSED EXPORTS: parseBakeFile
 
 ;// CONCATENATED MODULE: external "node:readline"
 const external_node_readline_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:readline");
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -38790,28 +38420,28 @@ var base_text = __nccwpck_require__(1453);
 
 
 const keptLines = 20;
-// In characters. An instruction can have 64 kB, and is in each message about it.
+// Lengths in characters. An instruction can be 64 kB long, and each message about it contains it.
 const longestStep = 300;
 const longestFailure = 3000;
 // The vertex that imports a cache (moby/buildkit solver/llbsolver/bridge.go). BuildKit continues without unreachable caches.
 const cacheImport = /^importing cache manifest from (.+)$/;
-// The error for missing or wrong bytes of a layer in a cache or a base image (containerd content.Copy).
+// The error if a layer's bytes are missing or wrong in a cache or a base image (containerd content.Copy).
 const missingBytes = /(?:failed to solve|failed to compute cache key): (?:failed to copy: |failed commit on ref ")/;
-// The vertices before the build: buildx's drivers connect to a builder (driver/*/driver.go), and bake reads its files.
+// Vertices before the build starts: buildx's drivers connect to a builder (driver/*/driver.go), and bake reads its files.
 const builderStart = /^\[internal\] (?:booting buildkit|waiting for connection)/;
 const preparation = /^\[internal\] (?:booting buildkit|waiting for connection|load local bake definitions)/;
-// The errors for an unreachable builder (build/build.go, builder/node.go).
+// Errors that mean an unreachable builder (build/build.go, builder/node.go).
 const unreachable = /no valid drivers found|failed to list workers|listing workers|code = Unavailable|Unavailable: connection error/;
-// The prefix of a failed build's cause.
+// The prefix before the cause of a failed build.
 const failurePrefix = /^ERROR: (?:failed to build: )?(?:failed to solve: )?/;
-// `[build 2/4] RUN …`: an instruction. `FROM` only names a base, and `[internal] …` is internal work.
+// Matches an instruction, such as `[build 2/4] RUN …`. Skips `FROM`, which only names a base image, and BuildKit's `[internal] …` work.
 const instruction = /^(\[(?:[^\]]+ )?\d+\/\d+\]) (?:LINK )?((?!FROM ).+)/s;
-// A copy without inputs is the download of an ADD, with the instruction's name. BuildKit requests it in each build, so it is never
-// "cached". If the download has changed, the copy after it is not cached either.
+// A copy without inputs is the download of an ADD, under the instruction's name. BuildKit requests the download in each build, so it is
+// never "cached". If the downloaded file has changed, the copy after it is not cached either.
 const copies = /^(?:ADD|COPY) /;
-// The vertex of the image exporter, and its errors of pushes in all versions from 0.13 to 0.34 (moby/buildkit
-// exporter/containerimage/export.go). The push is not part of the exporter's first run since 0.28. It has no vertex in 0.28, and is a
-// second run of the same vertex later.
+// The image exporter's vertex, and its push errors in all versions from 0.13 to 0.34 (moby/buildkit exporter/containerimage/export.go).
+// Since 0.28, the push is not part of the exporter's first run. It has no vertex in 0.28; in later versions it is a second run of the
+// same vertex.
 const imageExporter = 'exporting to image';
 const pushStatus = 'pushing ';
 const pushError = /^ERROR: (?:failed to build: )?(?:failed to solve: )?(?:rpc error: code = \w+ desc = )?failed to push /;
@@ -38822,7 +38452,8 @@ class BuildProgress {
     #otherLines = [];
     #startedCount = 0;
     #failed;
-    #pushing = false;
+    /** Whether a push has started, in a build that pushes. */
+    pushing = false;
     /** @param print called with each line, in the style of `--progress=plain` */
     constructor(print) {
         this.#print = print;
@@ -38840,15 +38471,15 @@ class BuildProgress {
         for (const item of (0,base_json/* objectsOf */.iZ)(update['vertexes']))
             this.#updateVertex(item);
         for (const item of (0,base_json/* objectsOf */.iZ)(update['statuses']))
-            this.#pushing ||= (0,base_json/* stringOr */.JI)(item['id'], '').startsWith(pushStatus);
+            this.pushing ||= (0,base_json/* stringOr */.JI)(item['id'], '').startsWith(pushStatus);
         for (const item of (0,base_json/* objectsOf */.iZ)(update['logs']))
             this.#printLog(item);
         for (const item of (0,base_json/* objectsOf */.iZ)(update['warnings']))
             this.#print(`WARN: ${decode(item['short'])}`);
     }
     /**
-     * Returns the instructions in the order of their starts. An instruction can have several vertices (a download and its copy, a copy and
-     * its link). It was cached if all of them were.
+     * Returns the instructions in the order in which they started. An instruction can have several vertices (a download and its copy, a
+     * copy and its link). It counts as cached only if all of them were.
      */
     steps() {
         const steps = new Map();
@@ -38857,7 +38488,7 @@ class BuildProgress {
             if (place === undefined || !vertex.done || (copies.test(text) && !vertex.hasInputs))
                 continue;
             const name = (0,base_text/* quoteForeign */.xS)(`${place} ${text}`, longestStep);
-            // A cache can lack a layer that its index lists. BuildKit reports that after the hit, and runs the step.
+            // A cache can lack a layer that its index lists. BuildKit reports this after the cache hit, and then runs the step.
             const cached = vertex.cached && vertex.error === '';
             steps.set(name, { name, cached: cached && steps.get(name)?.cached !== false });
         }
@@ -38867,20 +38498,20 @@ class BuildProgress {
     failure() {
         return (0,base_text/* quoteError */.PI)(this.#lastError() ?? this.#failed ?? this.#otherLines.at(-1) ?? 'no message', longestFailure);
     }
-    /** The same without the prefix of every failed build. */
+    /** Returns `failure` without the prefix that every failed build has. */
     cause() {
         return this.failure().replace(failurePrefix, '');
     }
-    /** A sentence for each unreachable cache. */
+    /** One sentence for each unreachable cache. */
     get unreadCaches() {
         return this.#imports().flatMap(({ name, error }) => error === '' ? [] : [`${cacheName(name)} was not read: ${(0,base_text/* quoteError */.PI)(error)}.`]);
     }
-    /** Whether bytes of a layer were missing in a build that had found a cache. */
+    /** Whether a layer's bytes were missing in a build that had found a cache. */
     get cacheBroke() {
         const found = this.#imports().some(({ done, error }) => done && error === '');
         return found && missingBytes.test(this.#lastError() ?? '');
     }
-    /** Whether a step of the build has started, so the builder was reached. */
+    /** Whether a build step has started, which shows that the builder was reached. */
     get began() {
         return [...this.#vertices.values()].some(({ name }) => !preparation.test(name));
     }
@@ -38896,20 +38527,16 @@ class BuildProgress {
     #imports() {
         return [...this.#vertices.values()].filter(({ name }) => cacheImport.test(name));
     }
-    /** Whether a push has started, in a build that pushes. */
-    get pushing() {
-        return this.#pushing;
-    }
-    /** Whether a push made the build fail, after all of its steps. */
+    /** Whether the build failed only at the push, after all of its steps. */
     get pushFailed() {
         return pushError.test(this.#lastError() ?? '');
     }
-    // buildx prints the error of the build last. Vertices also have errors of cancelled work and of unreadable caches.
+    // buildx prints the build's error last. Vertices also have errors from cancelled work and unreadable caches.
     #lastError() {
         const at = this.#otherLines.findLastIndex((line) => line.startsWith('ERROR: '));
         if (at === -1)
             return undefined;
-        // A server's answer has more lines, with rules between them.
+        // A server's response has more lines, separated by rows of dashes.
         return this.#otherLines
             .slice(at)
             .filter((line) => !/^-+$/.test(line))
@@ -38926,14 +38553,14 @@ class BuildProgress {
         vertex.cached ||= update['cached'] === true;
         vertex.hasInputs ||= Array.isArray(update['inputs']) && update['inputs'].length > 0;
         const error = (0,base_json/* stringOr */.JI)(update['error'], '');
-        // A vertex can run again. Its first end is printed, and every later error.
+        // A vertex can run again. Its first completion is printed, and so is every later error.
         if (typeof update['completed'] !== 'string' || (vertex.done && error === ''))
             return;
         vertex.done = true;
         vertex.error ||= error;
         if (error !== '' && !error.includes('context canceled'))
             this.#failed ??= `${vertex.name}: ${error}`;
-        this.#pushing ||= vertex.name === imageExporter;
+        this.pushing ||= vertex.name === imageExporter;
         const end = error === '' ? (vertex.cached ? 'CACHED' : `DONE ${seconds(update)}`) : `ERROR: ${error}`;
         this.#print(`#${String(vertex.number)} ${end}`);
     }
@@ -38960,7 +38587,7 @@ class BuildProgress {
         return vertex;
     }
 }
-// BuildKit adds the settings' hash to the type, such as `gha:5882378797973059818`. A registry's cache has its reference as its name.
+// BuildKit appends a hash of the settings to the type, as in `gha:5882378797973059818`. A registry cache is named by its reference.
 function cacheName(vertex) {
     const name = cacheImport.exec(vertex)?.[1] ?? '';
     const type = /^([a-z0-9]+):\d{15,}$/.exec(name)?.[1];
@@ -38976,7 +38603,7 @@ function seconds(update) {
 }
 
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
+var cli = __nccwpck_require__(8100);
 // EXTERNAL MODULE: ./build/shared/base/deadline.js
 var deadline = __nccwpck_require__(2442);
 // EXTERNAL MODULE: ./build/shared/docker/registry-commands.js
@@ -38990,40 +38617,100 @@ var registry_commands = __nccwpck_require__(9541);
 
 
 
-/** @param stepMinutes the step's time limit */
-function dockerBuildx(cli, stepMinutes) {
-    return {
-        builder: async (name) => {
-            const output = await cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
-            const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
-            if (output.exitCode === 0 && driver !== undefined) {
-                return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
-            }
-            if (name !== undefined && /no builder .* found/.test(output.stderr))
-                throw await noSuchBuilder(cli, name);
-            const which = name === undefined ? 'the current builder' : `the builder "${(0,base_text/* quoteForeign */.xS)(name)}"`;
-            await (0,docker_cli/* requireDocker */.c1)(cli);
-            const cause = (0,docker_cli/* causeLine */.mB)(output);
-            throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, folderHint(cause) ?? errors/* setupBuildxHint */.bY);
-        },
-        build: (command, print, pushed = []) => build(cli, command, print, pushed),
-        // A layer is written in one step: 5 minutes without progress are enough for 3 GB at BuildKit's rate. Without a limit, BuildKit repeats
-        // requests with status 500 for a quarter of an hour.
-        writeCache: (command, signal) => writeCache(cli, command, Math.min(5, stepMinutes / 4) * 60_000, signal),
-        targets: async ({ name: command, args, workdir }, names) => {
-            const output = await cli.query(['buildx', command, ...args], workdir);
-            const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
-            if (found !== undefined)
-                return found;
-            throw (0,errors/* invalidInput */.aY)(`docker buildx bake can't resolve the targets ${names.map((name) => (0,base_text/* quoteForeign */.xS)(name)).join(', ')}: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Run `docker buildx bake --print` in the workspace. Check the repository out before this step.');
-        },
-    };
+class Buildx {
+    #cli;
+    #stepMinutes;
+    /** @param stepMinutes the step's time limit */
+    constructor(cli, stepMinutes) {
+        this.#cli = cli;
+        this.#stepMinutes = stepMinutes;
+    }
+    /** Returns the named builder, or the current one. Throws `builder-unsupported` if buildx or that builder is missing. */
+    async builder(name) {
+        const output = await this.#cli.query(['buildx', 'inspect', ...(name === undefined ? [] : [name])]);
+        const driver = /^Driver:\s+(\S+)/m.exec(output.stdout)?.[1];
+        if (output.exitCode === 0 && driver !== undefined) {
+            return { name: /^Name:\s+(\S+)/m.exec(output.stdout)?.[1] ?? name ?? 'default', driver };
+        }
+        if (name !== undefined && /no builder .* found/.test(output.stderr))
+            throw await noSuchBuilder(this.#cli, name);
+        const which = name === undefined ? 'the current builder' : `the builder "${(0,base_text/* quoteForeign */.xS)(name)}"`;
+        await (0,cli/* refusePodman */.mc)(this.#cli);
+        const cause = (0,cli/* causeLine */.mB)(output);
+        const hint = folderHint(cause) ?? errors/* setupBuildxHint */.bY;
+        throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't use ${which}: ${cause}`, hint);
+    }
+    /** Runs a build that pushes `pushed`. Throws `build-failed`, or a CacheFailure if the build may succeed without `cache-from`. */
+    async build(command, print, pushed = []) {
+        const progress = new BuildProgress(print);
+        // Only the push has a time limit; the build itself has none.
+        const limit = (0,registry_commands/* registryLimit */.x)();
+        const exitCode = await this.#run(command, limit.signal, (line) => {
+            progress.line(line);
+            if (pushed.length > 0 && progress.pushing)
+                limit.start();
+        });
+        limit.stop();
+        const outcome = { steps: progress.steps(), unreadCaches: progress.unreadCaches };
+        if (exitCode === 0)
+            return { ...outcome, pushFailure: undefined };
+        const failure = (0,registry_commands/* exceeded */.GI)(limit) ?? progress.failure();
+        if (limit.signal.aborted || (pushed.length > 0 && progress.pushFailed))
+            return { ...outcome, pushFailure: new errors/* RegistryFailure */.Yp('The push', pushed, failure) };
+        throw buildFailure(progress, failure, `docker buildx ${command.name} failed with exit code ${String(exitCode)}`);
+    }
+    /** Returns a bake's targets, and the targets with caches that they build on. Throws `invalid-input` if `bake --print` lacks one. */
+    async targets({ name: command, args, workdir }, names) {
+        const output = await this.#cli.query(['buildx', command, ...args], workdir);
+        const found = output.exitCode === 0 ? parseBakeFile(output.stdout, names) : undefined;
+        if (found !== undefined)
+            return found;
+        throw (0,errors/* invalidInput */.aY)(`docker buildx bake can't resolve the targets ${names.map((name) => (0,base_text/* quoteForeign */.xS)(name)).join(', ')}: ${(0,cli/* lastLine */.fM)(output)}`, 'Run `docker buildx bake --print` in the workspace. Check the repository out before this step.');
+    }
+    /** Runs a build that only writes a cache, until the signal is aborted. Returns why it failed, or undefined if the cache was written. */
+    async writeCache(command, signal) {
+        const progress = new BuildProgress(() => undefined);
+        // Writing a layer shows no progress in between: 5 minutes are enough for 3 GB at BuildKit's rate. Without a limit, BuildKit would
+        // retry requests that fail with status 500 for a quarter of an hour.
+        const idleMs = Math.min(5, this.#stepMinutes / 4) * 60_000;
+        const idle = (0,deadline/* timeLimit */.z)(idleMs);
+        idle.start();
+        const exitCode = await this.#run(command, AbortSignal.any([signal, idle.signal]), (line) => {
+            progress.line(line);
+            idle.restart();
+        });
+        idle.stop();
+        if (idle.signal.aborted)
+            return `it made no progress for ${(0,base_text/* formatDuration */.a3)(idleMs)}`;
+        return exitCode === 0 ? undefined : progress.cause();
+    }
+    /** Runs buildx until it exits or the signal is aborted. Calls `onLine` with each line of progress. Returns the exit code. */
+    async #run({ name, args, workdir }, signal, onLine) {
+        const running = await this.#cli.start(['buildx', name, '--progress=rawjson', ...args], { workdir, signal });
+        running.stdin.end();
+        running.stdout.resume();
+        for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr }))
+            onLine(line);
+        return running.exit;
+    }
+}
+function buildFailure(progress, failure, what) {
+    if (progress.cacheBroke)
+        return new errors/* CacheFailure */.v9(progress.cause());
+    if (failure.includes('rawjson'))
+        return new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, errors/* setupBuildxHint */.bY);
+    const { builderFailure } = progress;
+    if (builderFailure !== undefined) {
+        return new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't reach the builder: ${builderFailure}`, 'Check that the builder runs, and that this job can reach it: docker buildx inspect --bootstrap.');
+    }
+    const noBuild = folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.';
+    const hint = progress.began ? 'The log above shows the failed step.' : noBuild;
+    return new errors/* HandoverError */.Cu('build-failed', `${what}: ${failure}`, hint);
 }
 /**
  * Reads the output of `docker buildx bake --print`.
- * @param names targets and groups. A group means its targets, even if one of them has the group's name.
- * @returns the targets in the order of the names, each once. Targets with caches that they are built on follow. Undefined if one is
- * missing.
+ * @param names targets and groups; a group means its targets, even if one of them has the group's name
+ * @returns each target once, in the order of the names, then the targets with caches that they build on; undefined if one is missing
  * @internal
  */
 function parseBakeFile(json, names) {
@@ -39052,7 +38739,7 @@ function parseBakeFile(json, names) {
     });
     return [...found.values(), ...linked];
 }
-// A list of lines before buildx 0.20, of objects since then.
+// buildx printed caches as a list of lines before 0.20, and prints a list of objects since then.
 function cachesOf(value) {
     if (!Array.isArray(value) || value.length === 0)
         return undefined;
@@ -39067,57 +38754,13 @@ function cachesOf(value) {
     });
 }
 async function noSuchBuilder(cli, name) {
-    // One object per line. Older versions of buildx don't know the format.
+    // Prints one object per line. Older versions of buildx don't support this format.
     const { stdout } = await cli.query(['buildx', 'ls', '--format', 'json']);
     const builders = stdout.split('\n').map((line) => (0,base_json/* parseJson */.qF)(line));
     const names = builders.map((builder) => ((0,base_json/* isObject */.Gv)(builder) ? (0,base_json/* stringOr */.JI)(builder['Name'], '') : '')).filter(Boolean);
-    const there = names.length === 0 ? '' : ` There ${names.length === 1 ? 'is' : 'are'}: ${names.join(', ')}.`;
+    const there = names.length === 0 ? '' : ` Available: ${names.join(', ')}.`;
     return new errors/* HandoverError */.Cu('builder-unsupported', `There is no builder "${(0,base_text/* quoteForeign */.xS)(name)}" here.${there}`, 'Correct the input `builder`, or remove it to use the current one. docker/setup-buildx-action returns the name of its ' +
         'builder in its output `name`.');
-}
-/**
- * Runs buildx to its end, or until the signal is aborted.
- * @param onLine called with each line of its progress
- * @returns the exit code
- */
-async function run(cli, { name, args, workdir }, signal, onLine) {
-    const running = await cli.start(['buildx', name, '--progress=rawjson', ...args], { workdir, signal });
-    running.stdin.end();
-    running.stdout.resume();
-    for await (const line of (0,external_node_readline_namespaceObject.createInterface)({ input: running.stderr }))
-        onLine(line);
-    return running.exit;
-}
-async function build(cli, command, print, pushed) {
-    const progress = new BuildProgress(print);
-    // The limit is for the push. The build itself has none.
-    const limit = (0,registry_commands/* registryLimit */.x)();
-    const exitCode = await run(cli, command, limit.signal, (line) => {
-        progress.line(line);
-        if (pushed.length > 0 && progress.pushing)
-            limit.start();
-    });
-    limit.stop();
-    const { unreadCaches } = progress;
-    const steps = progress.steps();
-    if (exitCode === 0)
-        return { steps, pushFailure: undefined, unreadCaches };
-    const failure = (0,registry_commands/* exceeded */.GI)(limit) ?? progress.failure();
-    if (limit.signal.aborted || (pushed.length > 0 && progress.pushFailed)) {
-        return { steps, pushFailure: new errors/* RegistryFailure */.Yp('The push', pushed, failure), unreadCaches };
-    }
-    if (progress.cacheBroke)
-        throw new errors/* CacheFailure */.v9(progress.cause());
-    if (failure.includes('rawjson')) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', `This buildx is too old: ${failure}`, errors/* setupBuildxHint */.bY);
-    }
-    const { builderFailure } = progress;
-    if (builderFailure !== undefined) {
-        throw new errors/* HandoverError */.Cu('builder-unsupported', `docker buildx can't reach the builder: ${builderFailure}`, 'Check that the builder runs, and that this job can reach it: docker buildx inspect --bootstrap.');
-    }
-    throw new errors/* HandoverError */.Cu('build-failed', `docker buildx ${command.name} failed with exit code ${String(exitCode)}: ${failure}`, progress.began
-        ? 'The log above shows the failed step.'
-        : (folderHint(failure) ?? 'Nothing was built. Correct the inputs or the build’s files.'));
 }
 // buildx writes to its own folder (buildx, util/confutil: ~/.docker/buildx).
 function folderHint(cause) {
@@ -39125,19 +38768,6 @@ function folderHint(cause) {
         ? 'Set the variable `BUILDX_CONFIG` to a folder that this job may write to, such as `BUILDX_CONFIG: ${{ runner.temp }}/buildx` in the ' +
             '`env:` of this step and of the steps that create the builder. By default, buildx writes to ~/.docker/buildx.'
         : undefined;
-}
-async function writeCache(cli, command, idleMs, signal) {
-    const progress = new BuildProgress(() => undefined);
-    const idle = (0,deadline/* timeLimit */.z)(idleMs);
-    idle.start();
-    const exitCode = await run(cli, command, AbortSignal.any([signal, idle.signal]), (line) => {
-        progress.line(line);
-        idle.restart();
-    });
-    idle.stop();
-    if (idle.signal.aborted)
-        return `it made no progress for ${(0,base_text/* formatDuration */.a3)(idleMs)}`;
-    return exitCode === 0 ? undefined : progress.cause();
 }
 
 
@@ -39154,8 +38784,9 @@ __nccwpck_require__.d(__webpack_exports__, {
   xq: () => (/* binding */ failedCommand),
   r7: () => (/* binding */ failedWork),
   fM: () => (/* binding */ lastLine),
+  sb: () => (/* binding */ must),
   jH: () => (/* binding */ outputOf),
-  c1: () => (/* binding */ requireDocker)
+  mc: () => (/* binding */ refusePodman)
 });
 
 ;// CONCATENATED MODULE: external "node:child_process"
@@ -39170,10 +38801,12 @@ var exec = __nccwpck_require__(7187);
 var io = __nccwpck_require__(8701);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/docker/deadlines.js
 var deadlines = __nccwpck_require__(432);
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
@@ -39186,17 +38819,18 @@ var deadlines = __nccwpck_require__(432);
 
 
 
-// The times in ms that a command has to end after SIGTERM, and its streams after its end.
+
+// How long, in ms, a command may take to exit after SIGTERM, and its streams to close after the exit.
 const killMs = 3000;
 const streamMs = 500;
-/** @param signal ends running commands when it is aborted */
+/** @param signal ends running commands when aborted */
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
     const programFor = async ({ signal: ends }) => {
         ends.throwIfAborted();
         const path = await program();
-        // Aborted during the lookup: nothing would end the command.
+        // If the step is cancelled during the lookup, nothing else would stop the command.
         ends.throwIfAborted();
         return path;
     };
@@ -39219,11 +38853,11 @@ function dockerCli(signal, name = 'docker') {
             const path = await programFor(times);
             // `env` replaces itself with the command, so the child is the command.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
+            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { cwd: workdir });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
-            return running(name, child, times.signal, kills);
+            return running(child, times.signal, kills);
         },
         get forCleanUp() {
             return cliWithin(times.forCleanUp);
@@ -39231,10 +38865,8 @@ function dockerCli(signal, name = 'docker') {
     });
     return cliWithin((0,deadlines/* deadlines */.Q)(signal, name));
 }
-function running(name, child, signal, kills) {
+function running(child, signal, kills) {
     const { stdin, stdout, stderr } = child;
-    if (stdin === null || stdout === null || stderr === null)
-        throw unavailable(name, 'it has no streams');
     const kill = () => {
         if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
             (0,forced_end/* killTree */.TP)(child.pid);
@@ -39243,23 +38875,20 @@ function running(name, child, signal, kills) {
         child.kill('SIGTERM');
         setTimeout(kill, killMs).unref();
     };
-    signal.addEventListener('abort', stop, { once: true });
-    kills?.addEventListener('abort', kill, { once: true });
-    // Aborted during the start.
-    if (signal.aborted)
-        stop();
-    if (kills?.aborted === true)
-        kill();
-    // If a command ends before it has read its input, its exit code counts, not the broken pipe.
+    const listening = new DisposableStack();
+    listening.use((0,external_node_events_.addAbortListener)(signal, stop));
+    if (kills !== undefined)
+        listening.use((0,external_node_events_.addAbortListener)(kills, kill));
+    // If a command exits before it has read all of its input, its exit code counts, not the broken pipe.
     stdin.on('error', () => undefined);
+    // A command that was killed by a signal gets exit code 1.
     const exit = new Promise((resolve) => {
         const end = (code) => {
-            signal.removeEventListener('abort', stop);
-            kills?.removeEventListener('abort', kill);
+            listening.dispose();
             resolve(code ?? 1);
         };
         child.on('close', end);
-        // Its children may keep its streams open.
+        // The command's children may keep its streams open.
         child.on('exit', (code) => {
             if (!signal.aborted)
                 return;
@@ -39279,34 +38908,47 @@ async function findProgram(name) {
     return path;
 }
 const runnerHints = {
-    docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-    podman: 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.',
-    ctr: 'Install containerd on this runner. It contains ctr.',
+    docker: ['Docker', 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).'],
+    podman: ['Podman', 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.'],
+    ctr: ['containerd’s ctr', 'Install containerd on this runner. It contains ctr.'],
 };
 function unavailable(name, why, cause) {
-    const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' };
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
+    const [title, hint] = runnerHints[name];
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, hint, cause);
 }
-/** Waits for the end of a command, and returns its output. */
-async function outputOf({ stdout, stderr, exit }) {
-    const [printed, errors, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
-    return { exitCode, stdout: printed, stderr: errors };
+/** Waits for a command to exit, and returns its output. If reading the input's chunks fails, kills the command and rethrows the error. */
+async function outputOf(running, input) {
+    const { stdin, stdout, stderr, exit } = running;
+    const printed = Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    printed.catch(() => undefined); // thrown at the end, unless the input fails
+    const ended = new AbortController();
+    void exit.then(() => ended.abort());
+    try {
+        if (input !== undefined)
+            await (0,chunks/* writeChunks */.a7)(stdin, input, ended.signal);
+    }
+    catch (error) {
+        // Killed before its input ends, so that it can't mistake a part for the whole.
+        running.kill();
+        await exit;
+        throw error;
+    }
+    stdin.end();
+    const [output, errors, exitCode] = await printed;
+    return { exitCode, stdout: output, stderr: errors };
 }
-/** Returns the last line of a command's output, which shows its failure. */
-function lastLine(output) {
-    const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
+/** Returns the last line of a failed command's output, which contains the error. */
+function lastLine({ stdout, stderr }) {
+    const said = stderr.trim() === '' ? stdout : stderr;
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
-/** Returns the line with a command's error, or its first line. Later lines are often about its usage. */
+/** Returns the line with a command's error, or else its first line. Later lines often explain its usage. */
 function causeLine({ stdout, stderr }) {
     const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
     return (0,base_text/* quoteError */.PI)(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }
-/**
- * Throws `docker-unavailable` if the command `docker` is podman's, as in the package podman-docker. Call it after a failure, because it
- * costs a process.
- */
-async function requireDocker(cli) {
+/** Throws `docker-unavailable` if `docker` is really podman (package podman-docker). Starts a process, so call it only after a failure. */
+async function refusePodman(cli) {
     const { stdout } = await cli.query(['--version']);
     const version = /^podman version .+/m.exec(stdout)?.[0];
     if (version === undefined)
@@ -39314,38 +38956,36 @@ async function requireDocker(cli) {
     throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. With podman, build in an earlier step, and set `source-image`.');
 }
 const hints = {
-    'load-failed': (program) => `Check for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+    'load-failed': (program) => `Check for a full disk or a different engine version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
-// Explanations of messages of engines.
-const meanings = [
-    [
-        // moby layer/layer_store.go, maxLayerDepth
-        /max depth exceeded/,
-        "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.',
-    ],
-];
+// moby layer/layer_store.go, maxLayerDepth
+const tooManyLayers = 'max depth exceeded';
+const tooManyLayersHint = "The engine's classic image store accepts at most 125 layers, and the image has more. Build it with fewer: join RUN and COPY " +
+    'instructions, or copy the result into a final stage (COPY --from). The containerd image store has no such limit.';
+/** Runs a short command, and returns its output. Throws `code` if it fails. */
+async function must(cli, code, args) {
+    const output = await cli.query(args);
+    if (output.exitCode === 0)
+        return output.stdout;
+    throw failedCommand(cli, code, args, output);
+}
 /** Creates the error for a failed command, with its last line. */
 function failedCommand({ program }, code, args, output) {
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
 }
-/**
- * Creates the error for failed work of an engine.
- * @param what such as `docker load failed`
- * @param said the engine's message
- */
+/** Creates the error for a failed engine operation (`docker load failed`), with the engine's message. */
 function failedWork(program, code, what, said) {
-    const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);
+    const hint = said.includes(tooManyLayers) ? tooManyLayersHint : hints[code](program);
     return new errors/* HandoverError */.Cu(code, `${what}: ${said}`, hint);
 }
 
 
 /***/ }),
 
-/***/ 3059:
+/***/ 6898:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -39354,20 +38994,22 @@ __nccwpck_require__.d(__webpack_exports__, {
   w: () => (/* binding */ containerEngine)
 });
 
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
 ;// CONCATENATED MODULE: external "node:https"
 const external_node_https_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:https");
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
+var chunks = __nccwpck_require__(4256);
 ;// CONCATENATED MODULE: ./build/shared/docker/api.js
 
 
@@ -39376,50 +39018,61 @@ var bytes_chunks = __nccwpck_require__(4256);
 
 
 
-// The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
+
+// The newest version with known responses, from Docker 28.5. Docker 29.7 supports every version since 1.40.
 const newestVersion = '1.51';
 /** @param agreed the version that was negotiated with the engine */
-function engineApi(endpoint, times, agreed = {}) {
-    const connect = (request, path, signal) => exchange(api_open(endpoint, request, path), request, endpoint, signal);
-    // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
+function engineApi(endpoint, times, agreed) {
+    // The newest version that both sides support, as docker negotiates it (docker/docker, client, NegotiateAPIVersion).
     const version = async (signal) => {
         if (endpoint.apiVersion !== undefined)
             return endpoint.apiVersion;
         if (agreed.version !== undefined)
             return agreed.version;
-        const { response, end } = connect({ method: 'GET', path: '/_ping' }, '/_ping', signal);
-        const answered = await response.finally(end);
-        if (isLost(answered))
+        const ping = { method: 'GET', path: '/_ping', signal };
+        const answered = await exchange(endpoint, ping, (response) => Promise.resolve(response));
+        if ('ok' in answered)
             throw noEngine(endpoint, answered.message);
         const { 'api-version': served } = answered.headers;
         if (typeof served !== 'string')
             throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, which is not an engine’s answer`);
         return (agreed.version = olderOf(served, newestVersion));
     };
-    const begin = async (request, signal) => {
+    const send = async (request, signal, onLine) => {
         const query = new URLSearchParams(request.query).toString();
         const path = `/v${await version(signal)}${request.path}${query === '' ? '' : `?${query}`}`;
-        return connect(request, path, signal);
+        return exchange(endpoint, { ...request, path, signal }, (response) => answerIn(response, onLine));
     };
     return {
+        /** Sends a request that the engine answers quickly. */
         ask: async (request) => {
             times.signal.throwIfAborted();
             const own = new AbortController();
-            const work = async () => answerOf(await begin(request, own.signal));
-            return times.within(work(), () => own.abort());
+            return times.within(send(request, own.signal), () => own.abort());
         },
+        /** Starts a long operation. The engine reports its progress in JSON messages. A failure message becomes the answer. */
         follow: async (request, onMessage) => {
             times.signal.throwIfAborted();
             const signal = request.signal === undefined ? times.signal : AbortSignal.any([times.signal, request.signal]);
+            let failure;
+            const onLine = (line) => {
+                const message = (0,json/* parseJson */.qF)(line);
+                if (!(0,json/* isObject */.Gv)(message))
+                    return;
+                onMessage?.(message);
+                // A progress message may report a failure (moby, pkg/jsonmessage).
+                const { errorDetail: detail, error } = message;
+                const said = ((0,json/* isObject */.Gv)(detail) && (0,json/* stringOr */.JI)(detail['message'], '')) || (0,json/* stringOr */.JI)(error, '');
+                if (said !== '')
+                    failure ??= { ok: false, message: (0,base_text/* quoteError */.PI)(said) };
+            };
             try {
-                return await followed(await begin(request, signal), onMessage);
+                const answer = await send(request, signal, onLine);
+                return failure ?? answer;
             }
             finally {
-                times.signal.throwIfAborted();
+                signal.throwIfAborted();
             }
-        },
-        get forCleanUp() {
-            return engineApi(endpoint, times.forCleanUp, agreed);
         },
     };
 }
@@ -39427,12 +39080,7 @@ function olderOf(one, other) {
     const minor = (version) => Number(version.split('.')[1]);
     return minor(one) < minor(other) ? one : other;
 }
-/** Encodes a name for a path, with its slashes. */
-function inPath(name) {
-    return name.split('/').map(encodeURIComponent).join('/');
-}
-function api_open(endpoint, { method, body }, path) {
-    const { address, headers } = endpoint;
+function api_open({ address, headers }, { method, path, body }) {
     const common = { method, path, agent: false };
     const type = body === undefined ? {} : { 'content-type': 'application/x-tar' };
     if (address.kind === 'unix') {
@@ -39445,136 +39093,92 @@ function api_open(endpoint, { method, body }, path) {
         return (0,external_node_http_.request)(options);
     return (0,external_node_https_namespaceObject.request)({ ...options, ca: tls.ca, cert: tls.cert, key: tls.key, rejectUnauthorized: tls.verify });
 }
-function isLost(response) {
-    return 'ok' in response;
-}
-/** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
-function exchange(asked, { body }, endpoint, signal) {
-    let connected = false;
-    const answered = new AbortController();
+/**
+ * Sends a request, and reads its response. Throws `docker-unavailable`, the signal's reason, or the body's error, which then also causes
+ * the engine's error.
+ * @returns a refusal if the connection breaks off
+ */
+async function exchange(endpoint, request, read) {
+    const { body, signal } = request;
+    const asked = api_open(endpoint, request);
     const end = () => void asked.destroy();
-    asked.on('socket', (socket) => {
-        socket.once(endpoint.address.kind === 'tcp' && endpoint.address.tls !== undefined ? 'secureConnect' : 'connect', () => {
-            connected = true;
-        });
-    });
-    signal.addEventListener('abort', end, { once: true });
-    if (signal.aborted)
-        end();
-    const response = new Promise((resolve, reject) => {
+    let connected = false;
+    const connection = endpoint.address.kind === 'tcp' && endpoint.address.tls !== undefined ? 'secureConnect' : 'connect';
+    asked.on('socket', (socket) => socket.once(connection, () => void (connected = true)));
+    const answered = new AbortController();
+    const listening = (0,external_node_events_.addAbortListener)(signal, end);
+    const responded = new Promise((resolve, reject) => {
         asked.once('response', resolve);
         asked.on('error', (error) => {
             if (signal.aborted)
                 reject((0,errors/* asError */.zR)(signal.reason));
             else if (connected)
-                resolve({ ok: false, message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
+                resolve(brokenOff('connection', error));
             else
                 reject(unreachable(endpoint, error));
         });
         asked.once('close', () => {
-            signal.removeEventListener('abort', end);
+            listening[Symbol.dispose]();
             answered.abort();
         });
         asked.once('response', () => answered.abort());
     });
-    const sent = (0,bytes_chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
-        // Broken off before its end, so that the engine can't accept a part as the whole.
-        end();
-        throw (0,errors/* asError */.zR)(error);
-    });
-    sent.catch(() => undefined); // rethrown with the answer
-    return { response, sent, end };
-}
-async function* none() {
-    yield* await Promise.resolve([]);
-}
-async function answerOf({ response, end }) {
-    const answered = await response;
-    if (isLost(answered))
-        return answered;
+    const sent = sendBody(asked, body, answered.signal);
+    sent.catch(() => undefined); // rethrown after the response
     try {
-        return toAnswer(answered, await textOf(answered));
-    }
-    catch (error) {
-        return { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+        const response = await responded;
+        return 'ok' in response ? response : await read(response).catch((error) => brokenOff('answer', error));
     }
     finally {
         end();
+        await sent;
     }
 }
-function toAnswer({ statusCode = 0 }, text) {
-    if (statusCode >= 200 && statusCode < 300)
+/** Sends the body. If its chunks fail, aborts the request before its end, so that the engine can't mistake a part for the whole. */
+async function sendBody(asked, body, answered) {
+    try {
+        if (body !== undefined)
+            await (0,chunks/* writeChunks */.a7)(asked, body, answered);
+        asked.end();
+    }
+    catch (error) {
+        asked.destroy();
+        throw (0,errors/* asError */.zR)(error);
+    }
+}
+function brokenOff(what, error) {
+    return { ok: false, message: `the ${what} was cut off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+}
+/** @param onLine called with each line of a successful response; the text is then not returned */
+async function answerIn(response, onLine) {
+    const { statusCode = 0 } = response;
+    const isGood = statusCode >= 200 && statusCode < 300;
+    let text = '';
+    for await (const part of response.setEncoding('utf8')) {
+        text += String(part);
+        if (isGood && onLine !== undefined) {
+            const lines = text.split('\n');
+            text = lines.pop() ?? '';
+            lines.forEach(onLine);
+        }
+        if (text.length > limits/* limits */.F.answerBytes)
+            throw new Error(`it is longer than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
+    }
+    if (isGood) {
+        onLine?.(text);
         return { ok: true, text };
+    }
     const body = (0,json/* parseJson */.qF)(text);
     const message = (0,json/* stringOr */.JI)((0,json/* isObject */.Gv)(body) ? body['message'] : undefined, text);
     return { ok: false, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
 }
-async function textOf(response) {
-    let text = '';
-    for await (const part of response.setEncoding('utf8')) {
-        text += String(part);
-        if (text.length > limits/* limits */.F.answerBytes)
-            throw new Error(`it is longer than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
-    }
-    return text;
-}
-async function followed(begun, onMessage) {
-    try {
-        return await messagesOf(begun, onMessage);
-    }
-    finally {
-        // An error of the body comes first. It is the cause of the engine's error.
-        await begun.sent;
-    }
-}
-async function messagesOf(begun, onMessage) {
-    const answered = await begun.response;
-    if (isLost(answered))
-        return answered;
-    if (answered.statusCode !== 200)
-        return answerOf(begun);
-    let failure;
-    const take = (line) => {
-        const message = (0,json/* parseJson */.qF)(line);
-        if (!(0,json/* isObject */.Gv)(message))
-            return;
-        onMessage(message);
-        const said = failureIn(message);
-        if (said !== undefined)
-            failure ??= { ok: false, message: (0,base_text/* quoteError */.PI)(said) };
-    };
-    let rest = '';
-    try {
-        for await (const part of answered.setEncoding('utf8')) {
-            const lines = `${rest}${String(part)}`.split('\n');
-            rest = lines.pop() ?? '';
-            if (rest.length > limits/* limits */.F.answerBytes)
-                throw new Error(`it is longer than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
-            lines.forEach(take);
-        }
-        take(rest);
-    }
-    catch (error) {
-        failure ??= { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
-    }
-    finally {
-        begun.end();
-    }
-    return failure ?? { ok: true, text: '' };
-}
-/** Returns the failure in a message of long work (moby, pkg/jsonmessage). */
-function failureIn(message) {
-    const { errorDetail: detail, error } = message;
-    const said = (0,json/* isObject */.Gv)(detail) ? (0,json/* stringOr */.JI)(detail['message'], '') : '';
-    return said || (0,json/* stringOr */.JI)(error, '') || undefined;
-}
 const start = 'Start the engine, or set its address: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have no engine.';
-// Of the system (connect(2), getaddrinfo(3)).
+// A message and a hint for each system error (connect(2), getaddrinfo(3)).
 const causes = {
     ENOENT: ['there is no such socket', start],
-    ECONNREFUSED: ['nothing listens there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
+    ECONNREFUSED: ['nothing is listening there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
     EACCES: [
-        'this user has no permission for the socket',
+        'this user has no permission to use the socket',
         'Add the runner’s user to the group that owns the socket (usermod -aG docker USER) and restart the runner, or run the ' +
             'job as root. A rootless engine has its own socket: set DOCKER_HOST, or use `docker context use rootless`.',
     ],
@@ -39587,322 +39191,8 @@ function noEngine({ host }, what, hint = start, cause) {
     return new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers at ${host}: ${what}.`, hint, cause);
 }
 
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var header = __nccwpck_require__(3783);
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:stream/consumers"
-var consumers_ = __nccwpck_require__(8321);
-// EXTERNAL MODULE: ./build/shared/docker/output.js
-var docker_output = __nccwpck_require__(3552);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-;// CONCATENATED MODULE: ./build/shared/docker/engine.js
-
-
-
-
-
-
-
-/** Docker through its command. */
-function commandEngine(cli) {
-    return {
-        program: cli.program,
-        get forCleanUp() {
-            return commandEngine(cli.forCleanUp);
-        },
-        nameOf: (reference) => reference,
-        info: () => info(cli),
-        inspect: (image) => inspectWith(cli, inspectArgs(image), docker_output/* parseInspect */.E7),
-        confirm: undefined,
-        load: (chunks) => loadInto(cli, chunks),
-        pull: (reference, registry) => pullByCommand(cli, reference, registry),
-        save: (image) => saveFrom(cli, ['save', image]),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, reference], 'load-failed');
-        },
-        untag: (reference) => removeReference(cli, reference),
-        release: (reference) => releaseTag(cli, reference),
-        images: () => listImages(cli),
-    };
-}
-/** Returns the arguments to inspect images, one line of JSON each. */
-function inspectArgs(...images) {
-    return ['image', 'inspect', '--format', '{{json .}}', ...images];
-}
-/** Runs a short command. Throws `code` if it fails. */
-async function must(cli, args, code) {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0)
-        throw (0,docker_cli/* failedCommand */.xq)(cli, code, args, output);
-    return output;
-}
-/** Removes a reference if it exists, in docker or podman. */
-async function removeReference(cli, name) {
-    const args = ['image', 'rm', name];
-    const output = await cli.forCleanUp.query(args);
-    if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
-}
-// Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
-async function releaseTag({ forCleanUp }, reference) {
-    const args = ['import', '-', reference];
-    const running = await forCleanUp.start(args);
-    running.stdin.end(header/* endOfArchive */.PG);
-    const output = await (0,docker_cli/* outputOf */.jH)(running);
-    if (output.exitCode !== 0)
-        throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
-    await removeReference(forCleanUp, reference);
-}
-async function listImages(cli) {
-    const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
-    const output = await must(cli, args, 'image-missing');
-    return (0,docker_output/* parseListing */._S)(output.stdout);
-}
-async function info(cli) {
-    const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,docker_output/* parseInfo */.YL)(output.stdout);
-    if (output.exitCode !== 0 || parsed === undefined) {
-        await (0,docker_cli/* requireDocker */.c1)(cli);
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${(0,docker_cli/* lastLine */.fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
-    }
-    return requireSupportedEngine(parsed);
-}
-/** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
-async function inspectWith(cli, args, parse) {
-    const output = await cli.query(args);
-    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return parsed;
-    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
-        return undefined;
-    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
-}
-/** Implements `Engine.load` with a command. */
-async function loadInto(cli, chunks, tempDir) {
-    const output = await feedCommand(await cli.start(['load'], { tempDir }), chunks);
-    const { loaded, unpackError = '' } = (0,docker_output/* parseLoadOutput */.JU)(`${output.stdout}\n${output.stderr}`);
-    if (output.exitCode === 0 && unpackError === '')
-        return loaded;
-    throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
-}
-/** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
-async function feedCommand(running, chunks) {
-    const output = (0,docker_cli/* outputOf */.jH)(running);
-    const ended = new AbortController();
-    void running.exit.then(() => ended.abort());
-    try {
-        await (0,bytes_chunks/* writeChunks */.a7)(running.stdin, chunks, ended.signal);
-    }
-    catch (error) {
-        // Killed before its input ends, so that it can't accept a part as the whole.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    return output;
-}
-// An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
-const reachMs = 10_000;
-/**
- * Runs a pull by digest from this step's registry.
- * @param pull called to pull until the signal is aborted; returns the engine's message if it fails
- * @throws HandoverError `load-failed` if the pull fails, or without a request within ten seconds; the error that `failed` settles with
- */
-async function pullWatched({ reached, failed }, pull) {
-    const ends = new AbortController();
-    const timer = setTimeout(() => ends.abort(new Error('it did not ask')), reachMs);
-    void reached.then(() => clearTimeout(timer));
-    let failure;
-    void failed.then((error) => {
-        failure = error;
-        ends.abort(error);
-    });
-    const refusal = await pull(ends.signal).finally(() => clearTimeout(timer));
-    if (failure !== undefined)
-        throw (0,errors/* asError */.zR)(failure);
-    if (refusal === undefined)
-        return;
-    throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${refusal || 'it did not ask'}.`, 'Set `overlap: false`.');
-}
-function pullByCommand(cli, reference, registry) {
-    return pullWatched(registry, async (signal) => {
-        const running = await cli.start(['pull', '--quiet', reference], { signal });
-        running.stdin.end();
-        const output = await (0,docker_cli/* outputOf */.jH)(running);
-        return output.exitCode === 0 ? undefined : (0,docker_cli/* lastLine */.fM)(output);
-    });
-}
-/** Returns the output of a save command. Throws `image-not-found` during the iteration. */
-async function* saveFrom(cli, args, tempDir) {
-    const running = await cli.start(args, { tempDir });
-    const said = (0,consumers_.text)(running.stderr);
-    running.stdin.end();
-    let finished = false;
-    try {
-        const stdout = running.stdout;
-        yield* stdout;
-        const exitCode = await running.exit;
-        finished = true;
-        if (exitCode !== 0)
-            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
-    }
-    finally {
-        if (!finished)
-            running.kill();
-        await running.exit;
-    }
-}
-function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content of an image without layers.
-    if (!output.stderr.includes('empty export'))
-        return (0,docker_cli/* failedCommand */.xq)(cli, 'image-not-found', args, output);
-    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
-        'through that store. Or use an engine with the containerd image store.');
-}
-const architectures = ['amd64', 'arm64'];
-/**
- * Checks that the engine runs Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` with its platform
- */
-function requireSupportedEngine(info) {
-    const { os, architecture } = info.platform;
-    if (os === 'linux' && architectures.includes(architecture))
-        return info;
-    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
-        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/api-engine.js
-
-
-
-
-
-
-
-/**
- * Docker over its API.
- * @param cli runs the commands that have no use of the API, such as the last inspect and `docker save`
- */
-function apiEngine(api, cli) {
-    return {
-        program: cli.program,
-        get forCleanUp() {
-            return apiEngine(api.forCleanUp, cli.forCleanUp);
-        },
-        nameOf: (reference) => reference,
-        info: async () => {
-            await cli.available();
-            const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error) => {
-                await (0,docker_cli/* requireDocker */.c1)(cli);
-                throw error;
-            });
-            // Only podman's API returns this (containers/podman, pkg/api/handlers/types.go). Docker's command can use that API.
-            if (!answer.ok || answer.text.includes('"BuildahVersion"'))
-                await (0,docker_cli/* requireDocker */.c1)(cli);
-            return api_engine_info(answer);
-        },
-        inspect: (image) => inspect(api, image),
-        confirm: (references) => api_engine_confirm(cli, references),
-        load: (chunks) => load(api, chunks),
-        pull: (reference, registry) => pull(api, reference, registry),
-        // A process costs little compared with the bytes of an image.
-        save: (image) => saveFrom(cli, ['save', image]),
-        tag: (image, reference) => tag(api, image, reference),
-        untag: (reference) => untag(api, reference),
-        release: (reference) => release(api, reference),
-        images: () => list(api),
-    };
-}
-/** Returns the text of an answer. Throws `code` for a refusal. */
-function api_engine_must(answer, code, command) {
-    if (answer.ok)
-        return answer.text;
-    throw (0,docker_cli/* failedWork */.r7)('docker', code, `docker ${command} failed`, answer.message);
-}
-function api_engine_info(answer) {
-    const parsed = answer.ok ? (0,docker_output/* parseInfo */.YL)(answer.text) : undefined;
-    if (parsed !== undefined)
-        return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in an earlier step, and fix what it reports.');
-}
-async function inspect(api, name) {
-    // `docker image inspect` can't return the image's manifests.
-    const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
-    if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
-        return undefined;
-    const command = `image inspect ${name}`;
-    return (0,docker_output/* parseInspect */.E7)(api_engine_must(answer, 'image-missing', command)) ?? unreadable(command);
-}
-function unreadable(command) {
-    throw (0,docker_cli/* failedWork */.r7)('docker', 'image-missing', `docker ${command} failed`, 'the engine’s answer can’t be read');
-}
-async function api_engine_confirm(cli, references) {
-    const args = inspectArgs(...references);
-    const output = await cli.query(args);
-    const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
-    const images = lines.flatMap((line) => (0,docker_output/* parseInspect */.E7)(line) ?? []);
-    if (output.exitCode === 0 && images.length === references.length)
-        return images;
-    // The images that it found are not the cause.
-    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
-}
-async function load(api, chunks) {
-    let printed = '';
-    const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks };
-    const answer = await api.follow(request, ({ stream }) => void (printed += (0,json/* stringOr */.JI)(stream, '')));
-    const { loaded, unpackError } = (0,docker_output/* parseLoadOutput */.JU)(printed);
-    api_engine_must(answer, 'load-failed', 'load');
-    if (unpackError !== undefined)
-        throw (0,docker_cli/* failedWork */.r7)('docker', 'load-failed', 'docker load failed', unpackError);
-    return loaded;
-}
-function pull(api, reference, registry) {
-    const [fromImage = '', tag = ''] = reference.split('@');
-    return pullWatched(registry, async (signal) => {
-        const request = { method: 'POST', path: '/images/create', query: { fromImage, tag }, signal };
-        const answer = await api
-            .follow(request, () => undefined)
-            .catch((error) => {
-            if (signal.aborted)
-                return undefined;
-            throw error;
-        });
-        if (signal.aborted)
-            return '';
-        return answer?.ok === false ? answer.message : undefined;
-    });
-}
-async function tag(api, image, reference) {
-    const [, repo = '', name = ''] = /^(.*):([^/:]+)$/.exec(reference) ?? [undefined, reference];
-    const answer = await api.ask({ method: 'POST', path: `/images/${inPath(image)}/tag`, query: { repo, tag: name } });
-    api_engine_must(answer, 'load-failed', `image tag ${image} ${reference}`);
-}
-async function untag(api, reference) {
-    const answer = await api.forCleanUp.ask({ method: 'DELETE', path: `/images/${inPath(reference)}` });
-    if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
-        return;
-    api_engine_must(answer, 'image-missing', `image rm ${reference}`);
-}
-// The API can't remove the last tag of an image without the image. So an empty image gets the tag first.
-async function release(api, reference) {
-    const query = { fromSrc: '-', repo: reference };
-    const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() };
-    const answer = await api.forCleanUp.follow(request, () => undefined);
-    api_engine_must(answer, 'image-missing', `import - ${reference}`);
-    await untag(api, reference);
-}
-async function* emptyTarball() {
-    yield await Promise.resolve(header/* endOfArchive */.PG);
-}
-async function list(api) {
-    const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
-    return (0,docker_output/* parseImages */.eb)(api_engine_must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
-}
-
 // EXTERNAL MODULE: ./build/shared/docker/deadlines.js
 var deadlines = __nccwpck_require__(432);
 // EXTERNAL MODULE: external "node:crypto"
@@ -39933,37 +39223,34 @@ async function engineEndpoint(settings) {
         return undefined;
     return { host: target.host, address, headers, apiVersion: version === '' ? undefined : version.replace(/^v/, '') };
 }
-/** @returns an empty one if there is none; undefined if it can't be read */
+/** @returns an empty object if there is no configuration; undefined if it can't be read */
 async function readConfig(folder) {
     const text = await readIfThere((0,external_node_path_.join)(folder, 'config.json'));
     const config = text === undefined ? undefined : (0,json/* parseJson */.qF)(text === '' ? '{}' : text);
     return (0,json/* isObject */.Gv)(config) ? config : undefined;
 }
-/**
- * @returns '' for a file that isn't there; undefined for one that can't be read
- * @throws HandoverError `docker-unavailable` for a pipe
- */
+/** Returns '' for a missing file, undefined for an unreadable one. Throws `docker-unavailable` for a pipe. */
 async function readIfThere(path) {
     try {
         return (await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.jsonBytes)).toString();
     }
     catch (error) {
-        // Docker itself would wait there, without end.
+        // Docker itself would wait for the pipe forever.
         if (error instanceof files/* NotAFile */.pX && error.isPipe)
-            throw new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
+            throw new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Check what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT point to.', error);
         return (0,errors/* systemCodeOf */.c7)(error) === 'ENOENT' ? '' : undefined;
     }
 }
 function headersIn(config) {
     const { HttpHeaders: given } = config;
-    const headers = Object.entries((0,json/* isObject */.Gv)(given) ? given : {});
+    const headers = Object.entries((0,json/* objectOf */.Xy)(given));
     const valid = headers.filter((header) => {
         const [name, value] = header;
         return /^[\w-]+$/.test(name) && typeof value === 'string' && /^[\t\x20-\x7e]*$/.test(value);
     });
     return valid.length === headers.length ? Object.fromEntries(valid) : undefined;
 }
-/** DOCKER_HOST comes before DOCKER_CONTEXT, and that before the configuration's current context (`resolveContextName`). */
+/** DOCKER_HOST overrides DOCKER_CONTEXT, which overrides the configuration's current context (`resolveContextName`). */
 async function targetOf(variables, currentContext, folder) {
     const { DOCKER_HOST: host = '', DOCKER_CONTEXT: named = '' } = variables;
     const context = host === '' ? named || currentContext : '';
@@ -40006,26 +39293,32 @@ function addressOf({ host, tls }, proxies) {
     const url = host.startsWith('tcp://') ? URL.parse(host.replace(/^tcp:/, 'http:')) : null;
     if (url === null || url.hostname === '' || !['', '/'].includes(url.pathname))
         return undefined;
-    // Docker takes the system's authorities where it is given none, Node has a list of its own.
+    // Without a CA file, docker uses the system's CAs, but Node uses its own list.
     if (tls?.verify === true && tls.ca === undefined)
         return undefined;
     const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
     const proxy = tls === undefined ? proxies.http : proxies.https;
-    // Docker uses a proxy for all hosts except this one (golang.org/x/net/http/httpproxy).
+    // Docker uses a proxy for all hosts except the local one (golang.org/x/net/http/httpproxy).
     if (proxy !== undefined && !/^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/.test(hostname))
         return undefined;
-    // `tcp://h:80` is port 80, which URLs leave out.
+    // `tcp://h:80` means port 80, which URL parsing drops.
     const port = Number(/:(\d+)\/?$/.exec(host)?.[1] ?? (tls === undefined ? 2375 : 2376));
     return { kind: 'tcp', hostname, port, tls };
 }
 
+// EXTERNAL MODULE: external "node:stream/consumers"
+var consumers_ = __nccwpck_require__(8321);
+// EXTERNAL MODULE: ./build/shared/docker/output.js + 1 modules
+var docker_output = __nccwpck_require__(2677);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/image-store.js
-var image_store = __nccwpck_require__(5039);
+var digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var header = __nccwpck_require__(3783);
+;// CONCATENATED MODULE: ./build/shared/docker/engine.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -40087,20 +39380,51 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-/**
- * Podman as an engine. It has no daemon, so this step removes its temporary files.
- * @param tempRoot folder for them. A load needs up to twice the tarball's size.
- */
-function podmanEngine(cli, tempRoot) {
+// What failed, with a hint.
+const noDocker = [
+    'No Docker engine answers',
+    'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
+];
+const noPodman = ['Podman fails', 'Run `podman info` in an earlier step, and fix what it reports.'];
+/** Docker through its command. */
+function commandEngine(cli) {
     return {
         program: cli.program,
+        get forCleanUp() {
+            return commandEngine(cli.forCleanUp);
+        },
+        nameOf: (reference) => reference,
+        info: () => infoWith(cli, '{{json .}}', docker_output/* parseInfo */.YL, noDocker),
+        inspect: (image) => inspectWith(cli, inspectArgs(image), docker_output/* parseInspect */.E7),
+        confirm: undefined,
+        load: (chunks) => loadInto(cli, chunks),
+        pull: (reference, registry) => pullWatched(registry, async (signal) => {
+            const output = await (0,docker_cli/* outputOf */.jH)(await cli.start(['pull', '--quiet', reference], { signal }));
+            return output.exitCode === 0 ? undefined : (0,docker_cli/* lastLine */.fM)(output);
+        }),
+        save: (image) => saveFrom(cli, ['save', image]),
+        tag: async (image, reference) => {
+            await (0,docker_cli/* must */.sb)(cli, 'load-failed', ['image', 'tag', image, reference]);
+        },
+        untag: (reference) => removeReference(cli, reference),
+        release: (reference) => releaseTag(cli, reference),
+        images: async () => {
+            const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', docker_output/* listingFormat */.Qn];
+            return (0,docker_output/* parseListing */._S)(await (0,docker_cli/* must */.sb)(cli, 'image-missing', args));
+        },
+    };
+}
+/** Podman. It has no daemon, so this step removes its files in `tempRoot`. A load needs up to twice the tarball's size there. */
+function podmanEngine(cli, tempRoot) {
+    const common = commandEngine(cli);
+    return {
+        ...common,
         get forCleanUp() {
             return podmanEngine(cli.forCleanUp, tempRoot);
         },
         nameOf: podmanName,
-        info: () => podman_engine_info(cli),
-        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], parsePodmanInspect),
+        info: () => infoWith(cli, 'json', docker_output/* parsePodmanInfo */.Xx, noPodman),
+        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], docker_output/* parsePodmanInspect */.zO),
         load: async (chunks) => {
             const env_1 = { stack: [], error: void 0, hasError: false };
             try {
@@ -40117,29 +39441,18 @@ function podmanEngine(cli, tempRoot) {
                     await result_1;
             }
         },
-        confirm: undefined,
-        // It only accepts whole tarballs.
+        // Podman only accepts whole tarballs.
         pull: undefined,
-        save: (image) => save(cli, tempRoot, image),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
-        },
-        untag: (reference) => removeReference(cli, podmanName(reference)),
+        save: (image) => savePodman(cli, tempRoot, image),
+        tag: (image, reference) => common.tag(image, podmanName(reference)),
+        untag: (reference) => common.untag(podmanName(reference)),
         release: async (reference) => {
-            await must(cli.forCleanUp, ['image', 'untag', podmanName(reference), podmanName(reference)], 'image-missing');
+            await (0,docker_cli/* must */.sb)(cli.forCleanUp, 'image-missing', ['image', 'untag', podmanName(reference), podmanName(reference)]);
         },
-        images: () => listImages(cli),
     };
 }
-async function podman_engine_info(cli) {
-    const output = await cli.query(['info', '--format', 'json']);
-    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return requireSupportedEngine(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman fails: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run `podman info` in an earlier step, and fix what it reports.');
-}
-// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
-async function* save(cli, tempRoot, image) {
+// The Docker format keeps the config. `oci-archive` would convert it and drop the health check, which makes it a different image.
+async function* savePodman(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
         const temp = __addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
@@ -40155,36 +39468,115 @@ async function* save(cli, tempRoot, image) {
             await result_2;
     }
 }
-// Readers of podman's output, where it differs from docker's.
-/** Reads `podman info --format json`; undefined for anything else. @internal */
-function parsePodmanInfo(text) {
-    const info = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
-        return undefined;
-    const { host } = info;
-    const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
-    return {
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
-        imageStore: image_store/* imageStores */.C.podman,
-        dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
-        hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
-    };
-}
-/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. @internal */
-function parsePodmanInspect(text) {
-    const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
-    if (image === undefined || typeof image['Id'] !== 'string')
-        return undefined;
-    const digest = `sha256:${image['Id']}`;
-    return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
-}
-/**
- * Returns a reference in the form of podman's list. One without a registry is under `localhost/`, as in `podman tag`. Image IDs are
- * returned unchanged.
- * @internal
- */
+/** Returns a reference as podman lists it, under `localhost/` if it has no registry (`podman tag`). IDs are unchanged. @internal */
 function podmanName(reference) {
-    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+}
+/** Returns the arguments of a command that prints one line of JSON for each image. */
+function inspectArgs(...images) {
+    return ['image', 'inspect', '--format', '{{json .}}', ...images];
+}
+async function removeReference(cli, name) {
+    const args = ['image', 'rm', name];
+    const output = await cli.forCleanUp.query(args);
+    if (output.exitCode !== 0 && !(0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+}
+// No docker command removes an image's last tag without removing the image. So the tag is first moved to an empty image.
+async function releaseTag({ forCleanUp }, reference) {
+    const args = ['import', '-', reference];
+    const output = await (0,docker_cli/* outputOf */.jH)(await forCleanUp.start(args), emptyTarball());
+    if (output.exitCode !== 0)
+        throw (0,docker_cli/* failedCommand */.xq)(forCleanUp, 'image-missing', args, output);
+    await removeReference(forCleanUp, reference);
+}
+async function* emptyTarball() {
+    yield await Promise.resolve(header/* endOfArchive */.PG);
+}
+async function infoWith(cli, format, parse, [what, hint]) {
+    const output = await cli.query(['info', '--format', format]);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    if (cli.program === 'docker')
+        await (0,docker_cli/* refusePodman */.mc)(cli);
+    const cause = (0,docker_cli/* lastLine */.fM)(output) || `${cli.program} info exited with ${String(output.exitCode)}`;
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `${what}: ${cause}`, hint);
+}
+/** Returns the image that an inspect command prints, or undefined if there is none. Throws `image-missing` if the command fails. */
+async function inspectWith(cli, args, parse) {
+    const output = await cli.query(args);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return parsed;
+    if (output.exitCode !== 0 && (0,docker_output/* saysNoSuchImage */.mJ)(output.stderr))
+        return undefined;
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
+}
+/** Implements `Engine.load` with a command. */
+async function loadInto(cli, chunks, tempDir) {
+    const output = await (0,docker_cli/* outputOf */.jH)(await cli.start(['load'], { tempDir }), chunks);
+    const { loaded, unpackError = '' } = (0,docker_output/* parseLoadOutput */.JU)(`${output.stdout}\n${output.stderr}`);
+    if (output.exitCode === 0 && unpackError === '')
+        return loaded;
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
+}
+// An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
+const reachMs = 10_000;
+/**
+ * Runs a pull by digest from this step's registry.
+ * @param pull pulls until the signal is aborted; returns the engine's message if the pull fails
+ * @throws HandoverError `load-failed` if the pull fails, or sends no request within ten seconds; the error that `failed` settles with
+ */
+async function pullWatched({ reached, failed }, pull) {
+    const ends = new AbortController();
+    const timer = setTimeout(() => ends.abort(new Error('it sent no request')), reachMs);
+    void reached.then(() => clearTimeout(timer));
+    let failure;
+    void failed.then((error) => {
+        failure = error;
+        ends.abort(error);
+    });
+    const refusal = await pull(ends.signal).finally(() => clearTimeout(timer));
+    if (failure !== undefined)
+        throw (0,errors/* asError */.zR)(failure);
+    if (refusal === undefined)
+        return;
+    throw new errors/* HandoverError */.Cu('load-failed', `The engine can't fetch layers from this step: ${refusal || 'it sent no request'}.`, 'Set `overlap: false`.');
+}
+/** Returns the output of a save command. Throws `image-not-found` during the iteration. */
+async function* saveFrom(cli, args, tempDir) {
+    const running = await cli.start(args, { tempDir });
+    const said = (0,consumers_.text)(running.stderr);
+    said.catch(() => undefined); // thrown where it is awaited
+    running.stdin.end();
+    try {
+        const stdout = running.stdout;
+        yield* stdout;
+        const exitCode = await running.exit;
+        if (exitCode !== 0)
+            throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
+    }
+    finally {
+        running.kill();
+        await running.exit;
+    }
+}
+function failedSave(cli, args, output) {
+    // moby layer/empty.go: the classic store has no content for an image without layers.
+    if (!output.stderr.includes('empty export'))
+        return (0,docker_cli/* failedCommand */.xq)(cli, 'image-not-found', args, output);
+    return new errors/* HandoverError */.Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
+        'through that store. Or use an engine with the containerd image store.');
+}
+const architectures = ['amd64', 'arm64'];
+/** Checks that the engine runs Linux containers on amd64 or arm64. Throws `unsupported-host` with its platform. */
+function requireSupportedEngine(info) {
+    const { os, architecture } = info.platform;
+    if (os === 'linux' && architectures.includes(architecture))
+        return info;
+    throw new errors/* HandoverError */.Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,platform/* formatPlatform */.Bq)(info.platform)} containers; ` +
+        'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
@@ -40195,17 +39587,130 @@ function podmanName(reference) {
 
 
 
+
 /**
- * The engine that the input `engine` names: podman by its command; Docker over its API where that can be reached, else by its
- * command.
- * @param signal ends work under way when it is aborted
+ * Returns the engine that the input `engine` selects: podman through its command; Docker through its API, or through its command if the
+ * API can't be reached.
+ * @param settings `tempRoot` is the folder for podman's temporary files
  */
 async function containerEngine(name, settings, signal) {
     const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    if (name === 'podman')
-        return podmanEngine(cli, settings.tempRoot);
-    const endpoint = await engineEndpoint(settings);
-    return endpoint === undefined ? commandEngine(cli) : apiEngine(engineApi(endpoint, (0,deadlines/* deadlines */.Q)(signal, name)), cli);
+    switch (name) {
+        case 'podman':
+            return podmanEngine(cli, settings.tempRoot);
+        case 'docker': {
+            const endpoint = await engineEndpoint(settings);
+            return endpoint === undefined ? commandEngine(cli) : apiEngine(endpoint, (0,deadlines/* deadlines */.Q)(signal, name), cli);
+        }
+    }
+}
+/** Docker through its API. The final inspect and the save use the command: a process costs little compared with an image's bytes. */
+function apiEngine(endpoint, times, cli, agreed = {}) {
+    const api = engineApi(endpoint, times, agreed);
+    const cleanUp = engineApi(endpoint, times.forCleanUp, agreed);
+    return {
+        ...commandEngine(cli),
+        get forCleanUp() {
+            return apiEngine(endpoint, times.forCleanUp, cli.forCleanUp, agreed);
+        },
+        info: async () => {
+            await cli.available();
+            const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error) => {
+                await (0,docker_cli/* refusePodman */.mc)(cli);
+                throw error;
+            });
+            // Only podman's API returns this field (containers/podman, pkg/api/handlers/types.go). Docker's command can also use that API.
+            if (!answer.ok || answer.text.includes('"BuildahVersion"'))
+                await (0,docker_cli/* refusePodman */.mc)(cli);
+            return info(answer);
+        },
+        inspect: async (image) => {
+            // `docker image inspect` can't return the image's manifests.
+            const answer = await api.ask({ method: 'GET', path: `${pathOf(image)}/json`, query: { manifests: '1' } });
+            if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
+                return undefined;
+            const command = `image inspect ${image}`;
+            return (0,docker_output/* parseInspect */.E7)(must(answer, 'image-missing', command)) ?? unreadable(command);
+        },
+        confirm: (references) => container_engine_confirm(cli, references),
+        load: (chunks) => load(api, chunks),
+        pull: (reference, registry) => pull(api, reference, registry),
+        tag: async (image, reference) => {
+            const [, repo = '', tag = ''] = /^(.*):([^/:]+)$/.exec(reference) ?? [undefined, reference];
+            const answer = await api.ask({ method: 'POST', path: `${pathOf(image)}/tag`, query: { repo, tag } });
+            must(answer, 'load-failed', `image tag ${image} ${reference}`);
+        },
+        untag: (reference) => untag(cleanUp, reference),
+        release: (reference) => release(cleanUp, reference),
+        images: async () => {
+            const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
+            return (0,docker_output/* parseImages */.eb)(must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
+        },
+    };
+}
+/** Returns the API path of an image. Its name may contain slashes. */
+function pathOf(name) {
+    return `/images/${name.split('/').map(encodeURIComponent).join('/')}`;
+}
+/** Returns an answer's text. Throws `code` if the engine reported an error. */
+function must(answer, code, command) {
+    if (answer.ok)
+        return answer.text;
+    throw (0,docker_cli/* failedWork */.r7)('docker', code, `docker ${command} failed`, answer.message);
+}
+function info(answer) {
+    const parsed = answer.ok ? (0,docker_output/* parseInfo */.YL)(answer.text) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in an earlier step, and fix what it reports.');
+}
+function unreadable(command) {
+    throw (0,docker_cli/* failedWork */.r7)('docker', 'image-missing', `docker ${command} failed`, 'the engine’s answer can’t be read');
+}
+async function container_engine_confirm(cli, references) {
+    const args = inspectArgs(...references);
+    const output = await cli.query(args);
+    const images = output.stdout.split('\n').flatMap((line) => (0,docker_output/* parseInspect */.E7)(line) ?? []);
+    if (output.exitCode === 0 && images.length === references.length)
+        return images;
+    // The images that were found don't explain the failure.
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
+}
+async function load(api, chunks) {
+    let printed = '';
+    const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks };
+    const answer = await api.follow(request, ({ stream }) => void (printed += (0,json/* stringOr */.JI)(stream, '')));
+    const { loaded, unpackError } = (0,docker_output/* parseLoadOutput */.JU)(printed);
+    must(answer, 'load-failed', 'load');
+    if (unpackError !== undefined)
+        throw (0,docker_cli/* failedWork */.r7)('docker', 'load-failed', 'docker load failed', unpackError);
+    return loaded;
+}
+function pull(api, reference, registry) {
+    const [fromImage = '', tag = ''] = reference.split('@');
+    return pullWatched(registry, async (signal) => {
+        const request = { method: 'POST', path: '/images/create', query: { fromImage, tag }, signal };
+        const answer = await api.follow(request).catch((error) => {
+            if (!signal.aborted)
+                throw error;
+            return { ok: false, message: '' };
+        });
+        return answer.ok ? undefined : answer.message;
+    });
+}
+async function untag(api, reference) {
+    const answer = await api.ask({ method: 'DELETE', path: pathOf(reference) });
+    if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
+        return;
+    must(answer, 'image-missing', `image rm ${reference}`);
+}
+// The API can't remove an image's last tag without removing the image. So the tag is first moved to an empty image.
+async function release(api, reference) {
+    const query = { fromSrc: '-', repo: reference };
+    const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() };
+    const answer = await api.follow(request);
+    must(answer, 'image-missing', `import - ${reference}`);
+    await untag(api, reference);
 }
 
 
@@ -40217,28 +39722,28 @@ async function containerEngine(name, settings, signal) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Q: () => (/* binding */ deadlines)
 /* harmony export */ });
-/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2442);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2442);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 
 
-// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
-// cleanup has to end within that time.
+
+// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may still finish, and
+// cleanup must end within that time.
 const cancelGraceMs = 1000;
 const cleanUpMs = 5500;
-// Without a cancel: the removal of a large image takes long.
+// The limit for cleanup if the step is not cancelled: removing a large image takes long.
 const answerMs = 60_000;
-/**
- * @param signal aborted by the cancel of the step
- * @param program the engine's command, for messages
- */
+/** @param program the engine's command, for messages */
 function deadlines(signal, program) {
-    const late = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .abortedAfter */ .U)(signal, cleanUpMs, noAnswer(program, cleanUpMs));
+    const over = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_2__/* .abortedAfter */ .U)(signal, cancelGraceMs);
+    const late = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_2__/* .abortedAfter */ .U)(signal, cleanUpMs, noAnswer(program, cleanUpMs));
     const cleaning = {
         signal: late,
         within: (work, giveUp) => {
-            const answer = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .timeLimit */ .z)(answerMs, noAnswer(program, answerMs));
+            const answer = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_2__/* .timeLimit */ .z)(answerMs, noAnswer(program, answerMs));
             answer.start();
-            return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
+            return unlessAborted(work, AbortSignal.any([late, answer.signal]), giveUp).finally(answer.stop);
         },
         get forCleanUp() {
             return cleaning;
@@ -40246,126 +39751,158 @@ function deadlines(signal, program) {
     };
     return {
         signal,
-        within: (work, giveUp) => unlessAborted(work, signal, cancelGraceMs, giveUp),
+        within: (work, giveUp) => unlessAborted(work, over, giveUp),
         forCleanUp: cleaning,
     };
 }
-/** Returns the work's result. Throws the signal's reason if the work has not ended `graceMs` after the abort, and gives it up. */
-async function unlessAborted(work, signal, graceMs, giveUp) {
+/** Returns the work's result. When aborted, gives up the work and throws the signal's reason. */
+async function unlessAborted(work, signal, giveUp) {
     const { promise, reject } = Promise.withResolvers();
-    let timer;
     const stop = () => {
-        timer = setTimeout(() => {
-            giveUp();
-            reject((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(signal.reason));
-        }, graceMs);
+        giveUp();
+        reject((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(signal.reason));
     };
-    signal.addEventListener('abort', stop, { once: true });
-    // Aborted during the start.
-    if (signal.aborted)
-        stop();
+    const listening = (0,node_events__WEBPACK_IMPORTED_MODULE_0__.addAbortListener)(signal, stop);
     try {
         return await Promise.race([work, promise]);
     }
     finally {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', stop);
+        listening[Symbol.dispose]();
     }
 }
 function noAnswer(program, ms) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('docker-unavailable', `${program} did not answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
 }
 
 
 /***/ }),
 
-/***/ 3552:
+/***/ 2677:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   E7: () => (/* binding */ parseInspect),
-/* harmony export */   JU: () => (/* binding */ parseLoadOutput),
-/* harmony export */   Qn: () => (/* binding */ listingFormat),
-/* harmony export */   Y5: () => (/* binding */ parsePush),
-/* harmony export */   YL: () => (/* binding */ parseInfo),
-/* harmony export */   _S: () => (/* binding */ parseListing),
-/* harmony export */   df: () => (/* binding */ inspectedImage),
-/* harmony export */   eb: () => (/* binding */ parseImages),
-/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
-/* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
-/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
-/* harmony import */ var _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(5039);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
+
+// EXPORTS
+__nccwpck_require__.d(__webpack_exports__, {
+  Qn: () => (/* binding */ listingFormat),
+  eb: () => (/* binding */ parseImages),
+  YL: () => (/* binding */ parseInfo),
+  E7: () => (/* binding */ parseInspect),
+  _S: () => (/* binding */ parseListing),
+  JU: () => (/* binding */ parseLoadOutput),
+  Xx: () => (/* binding */ parsePodmanInfo),
+  zO: () => (/* binding */ parsePodmanInspect),
+  Y5: () => (/* binding */ parsePush),
+  mJ: () => (/* binding */ saysNoSuchImage)
+});
+
+// UNUSED EXPORTS: parseCtrCheck, parseCtrConfigDigest, parseCtrImages, parseSnapshotter
+
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+;// CONCATENATED MODULE: ./build/shared/image/image-store.js
+/** All kinds of image stores. A new one gets a row here, and `dockerStore` recognizes it. No other code compares stores. */
+const imageStores = {
+    // It keeps the whole tarball next to the unpacked layers during a load.
+    classic: {
+        imageIdIs: 'config',
+        keepsBlobs: false,
+        exportsLayouts: false,
+        sizesWhileLoading: 2,
+        returnsConfig: true,
+    },
+    containerd: {
+        imageIdIs: 'manifest',
+        keepsBlobs: true,
+        exportsLayouts: true,
+        sizesWhileLoading: 1,
+        returnsConfig: true,
+    },
+    podman: {
+        imageIdIs: 'config',
+        keepsBlobs: false,
+        exportsLayouts: false,
+        sizesWhileLoading: 1,
+        returnsConfig: false,
+    },
+};
+/** Returns the store of a Docker engine, from the `DriverStatus` in its info. */
+function dockerStore(driverStatus) {
+    return driverStatus.includes('io.containerd.snapshotter') ? imageStores.containerd : imageStores.classic;
+}
+
+// EXTERNAL MODULE: ./build/shared/image/platform.js
+var image_platform = __nccwpck_require__(4851);
+;// CONCATENATED MODULE: ./build/shared/docker/output.js
 
 
 
 
-/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined if no engine answered. */
 function parseInfo(text) {
-    const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
-    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
+    const info = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(info))
         return undefined;
-    if ((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['ServerVersion'], '') === '')
+    if ((0,json/* stringOr */.JI)(info['ServerVersion'], '') === '')
         return undefined;
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
-        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
-        imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
-        dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
-        hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Name'], ''),
+        platform: (0,image_platform/* platformOf */.tj)((0,json/* stringOr */.JI)(info['OSType'], ''), (0,json/* stringOr */.JI)(info['Architecture'], '')),
+        imageStore: dockerStore(status),
+        dataRoot: (0,json/* stringOr */.JI)(info['DockerRootDir'], ''),
+        hostName: (0,json/* stringOr */.JI)(info['Name'], ''),
     };
 }
 /** Reads `docker image inspect --format '{{json .}}'` of one image, or the API's ImageInspect; undefined for anything else. */
 function parseInspect(text) {
-    const image = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image) ? inspectedImage(image) : undefined;
+    const image = (0,json/* parseJson */.qF)(text);
+    return (0,json/* isObject */.Gv)(image) ? inspectedImage(image) : undefined;
 }
 /** Returns whether the engine has all content of an image for a platform; undefined without a list of manifests. */
 function hasAll(manifests, platform) {
     if (!Array.isArray(manifests))
         return undefined;
     const available = manifests.flatMap((manifest) => {
-        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(manifest['ImageData']))
+        if (!(0,json/* isObject */.Gv)(manifest) || !(0,json/* isObject */.Gv)(manifest['ImageData']))
             return [];
         const { Platform: found } = manifest['ImageData'];
-        return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) && (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .samePlatform */ .my)(platform, (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformIn */ .NO)(found)) ? [manifest['Available'] === true] : [];
+        return (0,json/* isObject */.Gv)(found) && (0,image_platform/* samePlatform */.my)(platform, (0,image_platform/* platformIn */.NO)(found)) ? [manifest['Available'] === true] : [];
     });
     return available.includes(true);
 }
-/** The same for parsed JSON. */
+/** Does the same as `parseInspect` for parsed JSON. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
         return undefined;
-    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
-    const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
+    const rootFs = (0,json/* objectOf */.Xy)(image['RootFS']);
+    const config = (0,json/* objectOf */.Xy)(image['Config']);
+    const platform = (0,image_platform/* platformOf */.tj)((0,json/* stringOr */.JI)(image['Os'], ''), (0,json/* stringOr */.JI)(image['Architecture'], ''), (0,json/* stringOr */.JI)(image['Variant'], undefined));
     return {
         imageId: image['Id'],
-        repoTags: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']),
+        repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']),
         platform,
-        diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc),
-        labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringMapOf */ .pn)(config['Labels']),
+        diffIds: (0,json/* stringsOf */.iw)(rootFs['Layers']).filter(image_digest/* isDigest */.Bc),
+        labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
-        ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
-        // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
-        // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
+        created: (0,json/* stringOr */.JI)(image['Created'], undefined),
+        // Since Docker 28, the containerd store returns a descriptor, and lists manifests, but only through the API. Since 29.1.2, it also
+        // returns a descriptor if the image's layers are only unpacked for another manifest (moby 2e3a23c8ec).
         isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
     };
 }
 /**
- * Reads the output of `docker load`. With the containerd store, a failed unpack is only printed, and load exits with 0 (moby
- * daemon/containerd/image_exporter.go).
+ * Reads the references and image IDs that `docker load` prints. With the containerd store, load only prints that it could not unpack a
+ * stored image, and exits with 0 (moby daemon/containerd/image_exporter.go).
  */
 function parseLoadOutput(text) {
     const lines = text.split(/[\r\n]+/);
     const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+    return { loaded, unpackError: lines.find((line) => line.includes('Error unpacking image'))?.trim() };
 }
-/** For `image ls --digests --format`. */
+/** The format for `image ls --digests --format`. */
 const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
-/** Reads `image ls` in that format. An image that was pulled by digest may have no tag. */
+/** Reads `image ls` in `listingFormat`. An image that was pulled by digest may have no tag. */
 function parseListing(text) {
     return text.split('\n').flatMap((line) => {
         const [tagged = '', digest = '', imageId] = line.trim().split(' ');
@@ -40375,21 +39912,21 @@ function parseListing(text) {
         if (!tagged.includes('<none>'))
             return [{ reference: tagged, imageId }];
         return [
-            { reference: repository === '<none>' || !(0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? undefined : `${repository}@${digest}`, imageId },
+            { reference: repository === '<none>' || !(0,image_digest/* isDigest */.Bc)(digest) ? undefined : `${repository}@${digest}`, imageId },
         ];
     });
 }
 /** Reads the API's list of images, with the names that `image ls` would show; undefined for anything else. */
 function parseImages(text) {
-    const images = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    const images = (0,json/* parseJson */.qF)(text);
     if (!Array.isArray(images))
         return undefined;
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(images).flatMap((image) => {
-        const imageId = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Id'], '');
-        const tags = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
+    return (0,json/* objectsOf */.iZ)(images).flatMap((image) => {
+        const imageId = (0,json/* stringOr */.JI)(image['Id'], '');
+        const tags = (0,json/* stringsOf */.iw)(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
         const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
-        // A containerd store creates a name by digest for each tag.
-        const pinned = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoDigests']).filter((name) => {
+        // The containerd store creates a name by digest for each tag.
+        const pinned = (0,json/* stringsOf */.iw)(image['RepoDigests']).filter((name) => {
             const [repository = ''] = name.split('@');
             return repository !== '<none>' && !repositories.has(repository);
         });
@@ -40404,7 +39941,64 @@ function saysNoSuchImage(stderr) {
 /** Reads the digest in the last line of `docker push`: `latest: digest: sha256:… size: 1234`. */
 function parsePush(text) {
     const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
-    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
+}
+/** Reads `podman info --format json`; undefined for anything else. */
+function parsePodmanInfo(text) {
+    const info = (0,json/* parseJson */.qF)(text);
+    if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
+        return undefined;
+    const { host } = info;
+    const store = (0,json/* objectOf */.Xy)(info['store']);
+    return {
+        platform: (0,image_platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
+        imageStore: imageStores.podman,
+        dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
+        hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
+    };
+}
+/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. */
+function parsePodmanInspect(text) {
+    const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
+    if (image === undefined || typeof image['Id'] !== 'string')
+        return undefined;
+    const digest = `sha256:${image['Id']}`;
+    return inspectedImage({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
+}
+/** Reads `ctr images ls` and `ctr images check` (containerd, cmd/ctr/commands/images/images.go: REF, TYPE, DIGEST, …). */
+function parseCtrImages(text) {
+    return text.split('\n').flatMap((line) => {
+        const [name = '', , target] = line.trim().split(/\s+/);
+        return isDigest(target) ? [{ name, target }] : [];
+    });
+}
+/** Reads `ctr images check`: whether all of an image's content is present (STATUS `complete (3/3)`). */
+function parseCtrCheck(text, name) {
+    const line = text.split('\n').find((one) => one.split(/\s/)[0] === name);
+    return /\scomplete \((\d+)\/\1\)\s/.test(line ?? '');
+}
+/**
+ * Reads `ctr content ls` of one manifest: the config digest that containerd itself read from it, in the label that keeps the config
+ * (core/images/handlers.go, SetChildrenMappedLabels; core/images/mediatypes.go, ChildGCLabels).
+ * @returns undefined if there is no such label
+ */
+function parseCtrConfigDigest(text, manifest) {
+    const line = text.split('\n').find((one) => one.split(/\s/)[0] === manifest);
+    const digest = /\bcontainerd\.io\/gc\.ref\.content\.config=([^,\s]+)/.exec(line ?? '')?.[1];
+    return isDigest(digest) ? digest : undefined;
+}
+/** Reads which snapshotter Kubernetes uses from `containerd config dump` of containerd 1 or 2; undefined if it is not set. */
+function parseSnapshotter(text) {
+    let isImages = false;
+    for (const line of text.split('\n').map((one) => one.trim())) {
+        if (line.startsWith('[')) {
+            isImages = /io\.containerd\.grpc\.v1\.cri['"]\.containerd\]$|io\.containerd\.cri\.v1\.images['"]\]$/.test(line);
+        }
+        const found = isImages ? /^snapshotter = ['"]([\w.-]+)['"]$/.exec(line)?.[1] : undefined;
+        if (found !== undefined)
+            return found;
+    }
+    return undefined;
 }
 
 
@@ -40418,12 +40012,12 @@ function parsePush(text) {
 /* harmony export */   U1: () => (/* binding */ registryCommands),
 /* harmony export */   x: () => (/* binding */ registryLimit)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3775);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
 /* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
 /* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(2442);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3552);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2677);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
 /* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8088);
 /* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
@@ -40443,13 +40037,18 @@ const registryAttempts = 3;
 const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
-/** Limits the time that a command works on a registry. */
+/** Limits how long a command may work with a registry. */
 const registryLimit = () => (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_8__/* .timeLimit */ .z)(registryLimitMs);
-/** Why the limit ended a command; undefined if it didn't. */
+/** Returns why the limit ended a command; undefined if it didn't. */
 function exceeded({ signal }) {
     return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
 }
 function registryCommands(cli, { warning, signal }) {
+    /**
+     * Runs other registry work until it succeeds, with at most three attempts and a warning before each retry.
+     * @param failed the error of the first attempt, if that was already made
+     * @throws RegistryFailure of the last attempt, or of an attempt that would fail again in the same way
+     */
     const attempt = (work, failed) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((count) => (count === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
@@ -40462,29 +40061,30 @@ function registryCommands(cli, { warning, signal }) {
     });
     return {
         attempt,
-        pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
-        }),
+        /** Pulls into the engine, for the engine's platform. */
+        pull: async (reference) => {
+            await attempt(() => run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]));
+        },
+        /** Pushes a tag of the engine, and returns its digest in the registry. */
         push: (reference) => attempt(async () => {
-            const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(await run(cli, 'The push', ['push', reference]));
             if (digest === undefined)
                 throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'docker push printed no digest');
             return digest;
         }),
+        /** Returns the config digest of a platform's image, verified by all digests that lead to it. */
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
     };
 }
-// The reference is the last argument.
+/** Runs a command, and returns its output. The last argument must be the reference. */
 async function run(cli, work, args) {
     const limit = registryLimit();
     const running = await cli.start(args, limit);
-    running.stdin.end();
     limit.start();
     const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
-        return output;
+        return output.stdout;
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), exceeded(limit) ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
@@ -40500,12 +40100,11 @@ async function configDigest(cli, reference, platform) {
 }
 async function rawManifest(cli, reference) {
     const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
-    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    // The digest proves that decoding to text lost no byte.
-    const bytes = Buffer.from(output.stdout);
+    // The digest proves that no byte was lost by decoding the output as text.
+    const bytes = Buffer.from(await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]));
     if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(bytes) === reference.digest)
         return bytes;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has another digest');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has a different digest');
 }
 
 
@@ -40516,13 +40115,14 @@ async function rawManifest(cli, reference) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   JN: () => (/* binding */ readAnswer),
+/* harmony export */   Ro: () => (/* binding */ hasStatus),
 /* harmony export */   cg: () => (/* binding */ serviceError),
 /* harmony export */   j$: () => (/* binding */ HttpError),
 /* harmony export */   yR: () => (/* binding */ readText)
 /* harmony export */ });
 /* unused harmony export refusal */
 /* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 
@@ -40544,10 +40144,11 @@ class HttpError extends Error {
         this.retryAfterMs = retryAfterMs;
     }
 }
-/**
- * Reads an answer to its end, as text.
- * @throws HttpError when it is larger than any honest answer, or can't be unpacked
- */
+/** Whether an error is an answer with one of these statuses. */
+function hasStatus(error, ...statuses) {
+    return error instanceof HttpError && statuses.includes(error.status);
+}
+/** Reads an answer to its end, as text. Throws HttpError when it is larger than any honest answer, or can't be unpacked. */
 async function readAnswer({ statusCode: status, headers, body }) {
     const header = (name) => [headers[name] ?? ''].flat().join(', ');
     const chunks = [];
@@ -40569,10 +40170,7 @@ async function readAnswer({ statusCode: status, headers, body }) {
         throw new HttpError(status, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
     }
 }
-/**
- * Reads a small answer of the artifact service or its blob store.
- * @throws HttpError unless the status is a success
- */
+/** Reads a small answer of the artifact service or its blob store. Throws HttpError unless the status is a success. */
 async function readText(response) {
     const answer = await readAnswer(response);
     if (answer.status < 300)
@@ -40647,11 +40245,10 @@ function httpClient(proxies, signal, authority) {
             const dispatcher = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
-                return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) }));
-            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
-            const length = { 'content-length': String(streamed.size) };
-            const chunks = node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks);
-            return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: chunks }));
+                return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, body: body ?? null }));
+            const { size, chunks } = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const sized = { ...headers, 'content-length': String(size) };
+            return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: sized, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(chunks) }));
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
@@ -40680,7 +40277,7 @@ function inPieces(body) {
 /* harmony export */   _j: () => (/* binding */ proxiesOf),
 /* harmony export */   sd: () => (/* binding */ proxyUrl)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -40690,10 +40287,9 @@ function proxiesOf(variable) {
         const name = names.find((each) => variable(each).trim() !== '');
         return name === undefined ? undefined : { variable: name, value: variable(name) };
     };
-    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
     return {
-        ...(http === undefined ? {} : { http }),
-        ...(https === undefined ? {} : { https }),
+        http: first('http_proxy', 'HTTP_PROXY'),
+        https: first('https_proxy', 'HTTPS_PROXY'),
         except: variable('no_proxy') || variable('NO_PROXY'),
     };
 }
@@ -40726,9 +40322,9 @@ function proxyUrl({ variable, value }) {
 /* harmony export */   TG: () => (/* binding */ again),
 /* harmony export */   dg: () => (/* binding */ isTransient)
 /* harmony export */ });
-/* unused harmony exports backoff, isTransientStatus, longestRetryAfterMs */
+/* unused harmony exports backoff, isFinal, longestRetryAfterMs */
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9147);
 
@@ -40736,18 +40332,18 @@ function proxyUrl({ variable, value }) {
 
 
 /** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
+async function retry(work, { attempts, delayMs, isRetryable, onRetry, signal }) {
     for (let attempt = 1;; attempt += 1) {
         try {
             return await work(attempt);
         }
         catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
+            signal?.throwIfAborted();
+            if (attempt >= attempts || !isRetryable(error))
                 throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+            const pauseMs = delayMs(attempt, error);
+            onRetry?.(error, attempt, pauseMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(pauseMs, undefined, { signal });
         }
     }
 }
@@ -40755,10 +40351,9 @@ async function retry(work, options) {
 function backoff(firstMs, maxMs) {
     return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
-const transientStatus = [408, 429, 500, 502, 503, 504];
-/** Whether a service that answers with this status may give another answer in a moment. */
-function isTransientStatus(status) {
-    return transientStatus.includes(status);
+/** Whether a service that answers with this status will not give another answer in a moment. */
+function isFinal(status) {
+    return ![408, 429, 500, 502, 503, 504].includes(status);
 }
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
 // certificate or this machine.
@@ -40770,7 +40365,7 @@ const transientCodes = [
 /** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
 function isTransient(error) {
     if (error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$)
-        return isTransientStatus(error.status);
+        return !isFinal(error.status);
     return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error) ?? '');
 }
 /**
@@ -40791,19 +40386,18 @@ const longestRetryAfterMs = 60_000;
 function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
     const { attempts, firstMs, longestMs } = policies[policy];
     const doubling = backoff(firstMs, longestMs);
-    const pauseMs = (attempt, error) => {
-        if (isAtOnce(error))
-            return 0;
-        const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
-        return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
-    };
     return retry(request, {
         attempts,
-        delayMs: pauseMs,
+        delayMs: (attempt, error) => {
+            if (isAtOnce(error))
+                return 0;
+            const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
+            return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+        },
         isRetryable: (error) => isAtOnce(error) || isRetryable(error),
         onRetry: (error, attempt, delayMs) => {
             const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+            onRetry(`${what}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
         },
         signal,
     });
@@ -40816,6 +40410,7 @@ function again(policy, request, { what, onRetry, signal, isRetryable = isTransie
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   HB: () => (/* binding */ maskedUrl),
 /* harmony export */   ZZ: () => (/* binding */ field),
 /* harmony export */   by: () => (/* binding */ UnknownAnswer),
 /* harmony export */   iB: () => (/* binding */ signedUrl),
@@ -40831,18 +40426,18 @@ class UnknownAnswer extends Error {
     name = 'UnknownAnswer';
 }
 /**
- * Returns a function that makes one request to a service.
- * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
+ * @param origin the address of all services, without a trailing slash
+ * @param service the full name of one of them
+ * @returns makes one request to a service; throws HttpError for a refusal, and UnknownAnswer unless the answer is a JSON object
  */
-function twirp(http, { origin, service, token, answerMs }) {
-    return async (method, body, signal) => {
+function twirp(http, { origin, service, token }) {
+    return async (method, body, ends) => {
         const response = await http.send({
             method: 'POST',
             url: `${origin}/twirp/${service}/${method}`,
             headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
             body: JSON.stringify(body),
-            ...(signal === undefined ? {} : { signal }),
-            ...(answerMs === undefined ? {} : { answerMs }),
+            ...ends,
         });
         const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
@@ -40850,15 +40445,25 @@ function twirp(http, { origin, service, token, answerMs }) {
         return value;
     };
 }
-/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
+/** Returns a field of an answer by its name in snake_case. It may also be in camelCase (protobuf's JSON allows both). */
+function field(from, name) {
+    return from[name] ?? from[name.replace(/_(.)/g, (_, letter) => letter.toUpperCase())];
 }
 /** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
 function signedUrl(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+    if (typeof value === 'string' && /^https?:$/.test(URL.parse(value)?.protocol ?? ''))
         return value;
     throw new UnknownAnswer(`${method}: no signed URL`);
+}
+/** Returns the same URL after masking its signature: in the URL's form, which can be printed, and in that of `URLSearchParams`. */
+function maskedUrl(url, maskSecret) {
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
+    return url;
 }
 
 
@@ -40871,7 +40476,7 @@ function signedUrl(value, method) {
 /* harmony export */   to: () => (/* binding */ requireArtifactName)
 /* harmony export */ });
 /* unused harmony exports isPattern, matchesPattern, isId, isWanted, chooseWanted */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -40886,37 +40491,21 @@ function requireArtifactName(name) {
     const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
     throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" is not a valid name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
-/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
+/** Returns whether a text is a pattern for names: it contains a `*` (any characters) or a `?` (one character). */
 function isPattern(text) {
     return /[*?]/.test(text);
 }
-/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is proportional to both lengths. */
 function matchesPattern(pattern, name) {
-    let at = 0;
-    let position = 0;
-    // The position of the last `*`, and of the end of its match.
-    let star = -1;
-    let swallowed = 0;
-    while (position < name.length) {
-        if (pattern[at] === '*') {
-            star = at;
-            at += 1;
-            swallowed = position;
-        }
-        else if (pattern[at] === '?' || pattern[at] === name[position]) {
-            at += 1;
-            position += 1;
-        }
-        else if (star >= 0) {
-            swallowed += 1;
-            position = swallowed;
-            at = star + 1;
-        }
-        else {
-            return false;
-        }
+    // Whether the part of the pattern read so far matches the first `length` characters of the name.
+    let matches = Array.from({ length: name.length + 1 }, (_, length) => length === 0);
+    for (const mark of pattern.split('')) {
+        const shortest = matches.indexOf(true);
+        matches = matches.map((_, length) => mark === '*'
+            ? shortest >= 0 && length >= shortest
+            : matches[length - 1] === true && (mark === '?' || mark === name[length - 1]));
     }
-    return /^\**$/.test(pattern.slice(at));
+    return matches.at(-1) === true;
 }
 // A wanted artifact is given by its name, a pattern, or `id:` and its id, which can't be a name.
 const wantedId = /^id:(\d+)$/;
@@ -40930,7 +40519,7 @@ function isWanted(wanted, { id, name }) {
     return wantedNumber === undefined ? matchesPattern(wanted, name) : wantedNumber === String(id);
 }
 /**
- * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Each is returned once.
+ * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Returns each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseWanted(names, ids) {
@@ -40942,19 +40531,11 @@ function chooseWanted(names, ids) {
         return [...new Set(ids)].map((id) => `id:${id}`);
     if (names.length === 0)
         throw invalidInput('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-    names.forEach(requireNameOrPattern);
+    for (const name of names) {
+        const parts = isPattern(name) ? name.split(/[*?]+/).filter((part) => part !== '') : [name];
+        parts.forEach(requireArtifactName);
+    }
     return [...new Set(names)];
-}
-/**
- * Checks a name or a pattern of artifacts.
- * @throws HandoverError `invalid-input`
- */
-function requireNameOrPattern(text) {
-    if (!isPattern(text))
-        requireArtifactName(text);
-    for (const part of text.split(/[*?]+/))
-        if (part !== '')
-            requireArtifactName(part);
 }
 
 
@@ -40968,20 +40549,24 @@ function requireNameOrPattern(text) {
 /* harmony export */   PF: () => (/* binding */ blobName),
 /* harmony export */   ZD: () => (/* binding */ hexOf),
 /* harmony export */   Zg: () => (/* binding */ isOtherDigest),
+/* harmony export */   ep: () => (/* binding */ blobDigest),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 
-const pattern = /^sha256:[0-9a-f]{64}$/;
 function isDigest(text) {
-    return typeof text === 'string' && pattern.test(text);
+    return typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 }
-/** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
+/** Returns whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
 function isOtherDigest(text) {
     return (typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text));
 }
-/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
+/** Returns the digest in the path of a blob in an OCI layout or a tarball; undefined for another path. */
+function blobDigest(path) {
+    return parseDigest(/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? '');
+}
+/** Parses `sha256:<hex>`, or the bare hex that some clients print. Returns undefined for anything else. */
 function parseDigest(text) {
     const full = text.includes(':') ? text : `sha256:${text}`;
     return isDigest(full) ? full : undefined;
@@ -41010,7 +40595,7 @@ function digestOf(bytes) {
 /* harmony export */   c1: () => (/* binding */ requireDocker),
 /* harmony export */   gQ: () => (/* binding */ explainRunner)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -41023,7 +40608,6 @@ const architectures = new Map([
     ['X64', 'amd64'],
     ['ARM64', 'arm64'],
 ]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
 /**
  * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
  * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
@@ -41034,10 +40618,8 @@ function runnerPlatform({ architecture }) {
         return { os: 'linux', architecture: known };
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
 }
-/**
- * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
- * for Linux containers.
- */
+// Most Windows and macOS runners, and those of other architectures, have no engine for Linux containers.
+/** Explains an error by the runner, if that is the cause. */
 function explainRunner(error, { os, architecture }) {
     const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
     if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
@@ -41045,7 +40627,7 @@ function explainRunner(error, { os, architecture }) {
     const { code } = error;
     if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
         return error;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64). Or start an engine with Linux containers on this runner in a step before.', error);
 }
 /** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
 function parseEngineName(text) {
@@ -41068,41 +40650,6 @@ function requireDocker(engine, what) {
 
 /***/ }),
 
-/***/ 5039:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   C: () => (/* binding */ imageStores)
-/* harmony export */ });
-/** All kinds of image stores. A new one gets a row here, and no other code compares stores. */
-const imageStores = {
-    // It keeps the whole tarball next to the unpacked layers during a load.
-    classic: {
-        imageIdIs: 'config',
-        keepsBlobs: false,
-        exportsLayouts: false,
-        sizesWhileLoading: 2,
-        returnsConfig: true,
-    },
-    containerd: {
-        imageIdIs: 'manifest',
-        keepsBlobs: true,
-        exportsLayouts: true,
-        sizesWhileLoading: 1,
-        returnsConfig: true,
-    },
-    podman: {
-        imageIdIs: 'config',
-        keepsBlobs: false,
-        exportsLayouts: false,
-        sizesWhileLoading: 1,
-        returnsConfig: false,
-    },
-};
-
-
-/***/ }),
-
 /***/ 8088:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -41110,6 +40657,7 @@ const imageStores = {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   fT: () => (/* binding */ configFault),
+  KD: () => (/* binding */ contentsOf),
   Qe: () => (/* binding */ formatIndex),
   L_: () => (/* binding */ formatManifest),
   YG: () => (/* binding */ invalidLayout),
@@ -41128,8 +40676,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   bW: () => (/* binding */ requireConfigSize)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
@@ -41139,12 +40687,15 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/base/strict-json.js
 
 
+
 /** Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null: Go ignores it. */
 function readStrictJson(bytes, shape) {
     try {
         const text = textOf(bytes);
-        requireGrammar(text);
-        return { value: new Reader(text).document(shape) };
+        // Go and JavaScript accept the same grammar (RFC 8259). They differ only in how they interpret valid text.
+        if ((0,errors/* attempt */.CD)(() => JSON.parse(text), undefined) === undefined)
+            throw new Refusal('is not one JSON value');
+        return { value: new Reader(text).value(shape) };
     }
     catch (error) {
         if (error instanceof Refusal)
@@ -41157,68 +40708,55 @@ class Refusal extends Error {
 function textOf(bytes) {
     if (bytes.length > limits/* limits */.F.jsonBytes)
         throw new Refusal(`has more than ${String(limits/* limits */.F.jsonBytes)} bytes`);
-    try {
-        const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-        if (text.startsWith('\ufeff'))
-            throw new Refusal('begins with a byte-order mark');
-        return text;
-    }
-    catch (error) {
-        throw error instanceof Refusal ? error : new Refusal('is not UTF-8');
-    }
-}
-// Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
-function requireGrammar(text) {
-    try {
-        JSON.parse(text);
-    }
-    catch {
-        throw new Refusal('is not one JSON value');
-    }
+    const text = (0,errors/* attempt */.CD)(() => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes), undefined);
+    if (text === undefined)
+        throw new Refusal('is not UTF-8');
+    if (text.startsWith('\ufeff'))
+        throw new Refusal('begins with a byte-order mark');
+    return text;
 }
 /**
- * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
+ * Folds a member name so that two names are equal here if they are equal in Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 function foldedName(name) {
-    // Of ASCII, only capitals fold.
+    // In ASCII, only capitals fold.
     if (/^[ -@[-~]*$/.test(name))
         return name;
     return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
 }
 const noMembers = {};
 const spellings = new WeakMap();
-/** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
+/** Returns the known names by their folded form. Computed once per shape, because a document may have millions of objects. */
 function spellingsOf(members) {
     const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
     spellings.set(members, found);
     return found;
 }
-/** Reads a text whose grammar is valid. */
+/** Reads grammatically valid JSON. */
 class Reader {
     #text;
     #at = 0;
     #values = 0;
-    /** Where the reader is: the names and positions from the top. */
+    /** The path to the current value: names and positions from the top. */
     #path = [];
     constructor(text) {
         this.#text = text;
     }
-    document(shape) {
-        return this.#value(shape);
-    }
-    #inside(step, shape) {
+    /** @param fitsNull whether the value may be null here */
+    #inside(step, shape, fitsNull) {
         this.#path.push(step);
-        const value = this.#value(shape);
+        const value = this.value(shape);
+        if (value === null)
+            this.#require(fitsNull, shape);
         this.#path.pop();
         return value;
     }
-    #value(shape) {
-        const path = this.#path;
+    value(shape) {
         this.#values += 1;
         if (this.#values > limits/* limits */.F.jsonValues)
             throw new Refusal(`has more than ${String(limits/* limits */.F.jsonValues)} values`);
-        if (path.length > limits/* limits */.F.jsonDepth)
+        if (this.#path.length > limits/* limits */.F.jsonDepth)
             throw new Refusal(`is nested deeper than ${String(limits/* limits */.F.jsonDepth)} levels`);
         switch (this.#next()) {
             case '{':
@@ -41226,17 +40764,16 @@ class Reader {
             case '[':
                 return this.#list(shape);
             case '"':
-                requireType(shape === 'any' || shape === 'string', shape, path);
+                this.#require(shape === 'any' || shape === 'string', shape);
                 return this.#string();
             default:
                 return this.#word(shape);
         }
     }
     #object(shape) {
-        const path = this.#path;
         const isMap = typeof shape === 'object' && 'values' in shape;
         const known = typeof shape === 'object' && 'members' in shape ? shape.members : noMembers;
-        requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
+        this.#require(shape === 'any' || isMap || known !== noMembers, shape);
         const names = new Map();
         const spelled = spellingsOf(known);
         const members = this.#items('}', () => {
@@ -41244,38 +40781,27 @@ class Reader {
             const key = isMap ? name : foldedName(name);
             const twin = names.get(key);
             if (twin !== undefined)
-                throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
+                throw new Refusal(`has ${said(twin)} and ${said(name)} ${this.#place()}, which engines treat as the same name`);
             const spelling = spelled.get(key) ?? name;
             if (spelling !== name)
-                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelling)} to an engine`);
+                throw new Refusal(`has ${said(name)} ${this.#place()}, which is ${said(spelling)} to an engine`);
             if (name === '__proto__')
-                throw new Refusal(`has ${said(name)} ${at(path)}`);
+                throw new Refusal(`has ${said(name)} ${this.#place()}`);
             names.set(key, name);
             this.#next();
             this.#at += 1;
             const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
-            const value = this.#inside(name, own);
-            // Go turns null into an empty string.
-            if (value === null && isMap)
-                requireType(own !== 'string', own, [...path, name]);
-            return [name, value];
+            // In a map, Go turns null into an empty string.
+            return [name, this.#inside(name, own, !isMap || own !== 'string')];
         });
         return Object.fromEntries(members);
     }
     #list(shape) {
-        const path = this.#path;
         const isList = typeof shape === 'object' && 'items' in shape;
-        requireType(shape === 'any' || isList, shape, path);
+        this.#require(shape === 'any' || isList, shape);
         const own = isList ? shape.items : 'any';
-        let position = 0;
-        return this.#items(']', () => {
-            const value = this.#inside(position, own);
-            // Go turns null into an empty item.
-            if (value === null)
-                requireType(own === 'any', own, [...path, position]);
-            position += 1;
-            return value;
-        });
+        // Go turns null into an empty item.
+        return this.#items(']', (position) => this.#inside(position, own, own === 'any'));
     }
     /** Reads items between two brackets, up to `end`. */
     #items(end, item) {
@@ -41285,13 +40811,12 @@ class Reader {
             if (this.#next() === ',')
                 this.#at += 1;
             this.#next();
-            items.push(item());
+            items.push(item(items.length));
         }
         this.#at += 1;
         return items;
     }
     #string() {
-        const path = this.#path;
         const start = this.#at;
         do
             this.#at = this.#text.indexOf('"', this.#at + 1);
@@ -41300,9 +40825,9 @@ class Reader {
         const quoted = this.#text.slice(start, this.#at);
         const text = quoted.includes('\\') ? String(JSON.parse(quoted)) : quoted.slice(1, -1);
         if (text.includes('\0'))
-            throw new Refusal(`has a NUL ${at(path)}`);
+            throw new Refusal(`has a NUL ${this.#place()}`);
         if (!text.isWellFormed())
-            throw new Refusal(`has a lone surrogate ${at(path)}`);
+            throw new Refusal(`has a lone surrogate ${this.#place()}`);
         return text;
     }
     #isEscaped() {
@@ -41312,17 +40837,19 @@ class Reader {
         return (this.#at - before) % 2 === 0;
     }
     #word(shape) {
-        const path = this.#path;
-        const word = this.#pass(/[-+.\w]*/y);
+        const pattern = /[-+.\w]*/y;
+        pattern.lastIndex = this.#at;
+        const [word = ''] = pattern.exec(this.#text) ?? [];
+        this.#at += word.length;
         if (word === 'null')
             return null;
         if (word === 'true' || word === 'false') {
-            requireType(shape === 'any' || shape === 'boolean', shape, path);
+            this.#require(shape === 'any' || shape === 'boolean', shape);
             return word === 'true';
         }
         // Go refuses 1.0 and 1e3 as integers, and JavaScript rounds numbers beyond 2^53.
         const isExact = /^(?:0|-?[1-9]\d*)$/.test(word) && Number.isSafeInteger(Number(word));
-        requireType(shape === 'any' || (shape === 'integer' && isExact), shape, path);
+        this.#require(shape === 'any' || (shape === 'integer' && isExact), shape);
         return Number(word);
     }
     /** Skips blanks and returns the next character, without consuming it. */
@@ -41335,16 +40862,13 @@ class Reader {
         const code = this.#text.charCodeAt(this.#at);
         return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
     }
-    #pass(pattern) {
-        pattern.lastIndex = this.#at;
-        const [passed = ''] = pattern.exec(this.#text) ?? [];
-        this.#at += passed.length;
-        return passed;
+    #require(fits, shape) {
+        if (!fits)
+            throw new Refusal(`has something other than ${typeName(shape)} ${this.#place()}`);
     }
-}
-function requireType(fits, shape, path) {
-    if (!fits)
-        throw new Refusal(`has something other than ${typeName(shape)} ${at(path)}`);
+    #place() {
+        return this.#path.length === 0 ? 'at its top' : `in ${(0,base_text/* quoteForeign */.xS)(this.#path.join('.'), 120)}`;
+    }
 }
 function typeName(shape) {
     if (typeof shape === 'object')
@@ -41354,9 +40878,6 @@ function typeName(shape) {
 function said(name) {
     return `"${(0,base_text/* quoteForeign */.xS)(name, 80)}"`;
 }
-function at(path) {
-    return path.length === 0 ? 'at its top' : `in ${(0,base_text/* quoteForeign */.xS)(path.join('.'), 120)}`;
-}
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
@@ -41365,12 +40886,12 @@ var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
-// The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
+// The shapes of the documents that define an image, as in the engines' structs. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
 // daemon/internal/image/tarexport; docker-image-spec 1.3 (specs-go/v1).
 const strings = { items: 'string' };
 const stringMap = { values: 'string' };
-/** A set: only its member names matter. */
+/** A Go set: only its member names matter. */
 const names = { values: { members: {} } };
 const platform = {
     architecture: 'string',
@@ -41391,7 +40912,7 @@ const descriptor = {
         artifactType: 'string',
     },
 };
-/** A manifest or an index. Both have the members of the other, so that a document can't be both. */
+/** A manifest or an index. The shape has the members of both, so that a document can't be both. */
 const manifestShape = {
     members: {
         schemaVersion: 'integer',
@@ -41492,7 +41013,7 @@ const archiveShape = {
 
 
 
-/** How a layer of that format is called in a manifest. */
+/** Returns the media type of a layer in that format. */
 function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
     return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
@@ -41509,13 +41030,13 @@ const mediaTypes = {
 function isIndex(descriptor) {
     return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
 }
-/** Whether a manifest's config is an image's: a signature or a chart has another one. */
+/** Returns whether a manifest's config is an image config. Signatures and charts have other types. */
 function isImageConfig({ mediaType }) {
     return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
 /**
- * What is wrong between an image's config and the manifest that names it; undefined when they fit. A registry or an engine refuses
- * such an image later, after the step.
+ * Returns how an image's config contradicts its manifest, or undefined if they match. A registry or an engine would refuse such an
+ * image later, after the step.
  * @returns the end of a sentence whose subject is the manifest
  */
 function configFault({ config, layers }, bytes, { diffIds }) {
@@ -41527,7 +41048,7 @@ function configFault({ config, layers }, bytes, { diffIds }) {
         return undefined;
     return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
 }
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+/** Returns whether a descriptor is an attestation, stored as a manifest of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
 }
@@ -41536,14 +41057,14 @@ function isAttestationOf(descriptor, image) {
     return isAttestation(descriptor) && descriptor.annotations['vnd.docker.reference.digest'] === image;
 }
 /**
- * Returns the image's names in an index. The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes
- * a tag alone (`v1`), which names no repository. skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a
- * reference as the image's name.
+ * Returns the image's names in an index. The first annotation is containerd's, and contains a full reference. BuildKit writes only a
+ * tag (`v1`) to the other one, without a repository. skopeo writes the name from its command line (`oci-archive:FILE:app:v1`), and
+ * docker load uses a reference there as the image's name.
  */
 function namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
     const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    // Some tools write something else there.
+    // Some tools write other text there.
     const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
     return reference === undefined ? [] : [reference];
 }
@@ -41555,14 +41076,11 @@ function parseIndex(bytes, where) {
         throw invalid(where, 'an image index', bytes);
     return (0,json/* objectsOf */.iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
 }
-/**
- * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
- * @throws HandoverError `tarball-invalid`
- */
+/** Returns whether a document is an index (OCI image-spec, image-index.md). Throws `tarball-invalid`. */
 function isIndexDocument(bytes, where) {
     return manifest_document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
 }
-/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+/** @throws HandoverError `tarball-invalid`, including for layers with `urls` and nondistributable layers */
 function parseManifest(bytes, where) {
     const value = manifest_document(bytes, manifestShape, where, 'an image manifest');
     requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
@@ -41570,13 +41088,18 @@ function parseManifest(bytes, where) {
     const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
     if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
         throw invalid(where, 'an image manifest', bytes);
+    const layers = (0,json/* objectsOf */.iZ)(value['layers']);
+    if (layers.length > limits/* limits */.F.layers)
+        throw invalid(where, `a manifest of at most ${String(limits/* limits */.F.layers)} layers`, Buffer.from(`${String(layers.length)} layers`));
     return {
+        bytes,
+        digest: (0,image_digest/* digestOf */.ol)(bytes),
         mediaType: (0,json/* stringOr */.JI)(value['mediaType'], '') || mediaTypes.manifest,
         config: parseDescriptor(value['config'], where),
-        layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
+        layers: layers.map((layer) => parseDescriptor(layer, where)),
     };
 }
-/** Refuses a document that is a manifest to one reader and an index to another (containerd, core/images/image.go, validateMediaType). */
+/** Throws for a document that one reader takes for a manifest and another for an index (containerd, core/images/image.go, validateMediaType). */
 function requireKind(value, where, types, foreign) {
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
     if (!types.includes(mediaType))
@@ -41585,15 +41108,7 @@ function requireKind(value, where, types, foreign) {
     if (member !== undefined)
         throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
-function requireCount(layers, where) {
-    if (layers.length <= limits/* limits */.F.layers)
-        return layers;
-    throw invalid(where, `a manifest of at most ${String(limits/* limits */.F.layers)} layers`, Buffer.from(`${String(layers.length)} layers`));
-}
-/**
- * @param size of an image's config, in bytes
- * @throws HandoverError `tarball-invalid` when no engine could take it
- */
+/** @throws HandoverError `tarball-invalid` when a config of `size` bytes is too large for every engine */
 function requireConfigSize(size) {
     if (size <= limits/* limits */.F.jsonBytes)
         return;
@@ -41610,18 +41125,17 @@ function parseConfig(bytes, where) {
     if (other !== undefined)
         throw unsupportedDigest(where, other);
     if (!diffIds.every(image_digest/* isDigest */.Bc))
-        throw ambiguous(where, 'has a diff ID that is no sha256 digest');
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
+        throw ambiguous(where, 'has a diff ID that is not a sha256 digest');
+    const config = (0,json/* objectOf */.Xy)(value['config']);
     return {
         platform: (0,image_platform/* platformIn */.NO)(value),
         diffIds,
         labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
-        ...(created === undefined ? {} : { created }),
+        created: (0,json/* stringOr */.JI)(value['created'], undefined),
     };
 }
-/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+/** @throws HandoverError `tarball-invalid`, including for layers with `urls` and nondistributable layers */
 function parseArchiveManifest(bytes, where) {
     const value = strict(bytes, archiveShape, where, 'a list of images');
     if (!Array.isArray(value))
@@ -41630,24 +41144,26 @@ function parseArchiveManifest(bytes, where) {
         const config = image['Config'];
         if (typeof config !== 'string')
             throw invalid(where, 'a list of images with a Config each', bytes);
-        const sources = (0,json/* isObject */.Gv)(image['LayerSources']) ? Object.values(image['LayerSources']) : [];
+        const sources = Object.values((0,json/* objectOf */.Xy)(image['LayerSources']));
         for (const source of (0,json/* objectsOf */.iZ)(sources))
             requireHere(source, where);
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
+/** Creates the manifest for a config and its layers. */
 function formatManifest(config, layers) {
-    const manifestBytes = Buffer.from(JSON.stringify({
+    const bytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
         mediaType: mediaTypes.manifest,
         config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
         layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }));
-    return { manifestBytes, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+    return parseManifest(bytes, 'the new manifest');
 }
 /**
- * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
- * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
+ * Creates an index of images for several platforms, sorted by platform name so that the same images give the same bytes. If all
+ * manifests are Docker's, creates a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images,
+ * as in BuildKit's indexes.
  */
 function formatIndex(images) {
     const byName = images.toSorted((one, other) => (0,image_platform/* formatPlatform */.Bq)(one.platform) < (0,image_platform/* formatPlatform */.Bq)(other.platform) ? -1 : 1);
@@ -41667,7 +41183,7 @@ function formatIndex(images) {
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
-    const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && mediaTypePattern.test(mediaType);
     if ((0,image_digest/* isOtherDigest */.Zg)(digest))
         throw unsupportedDigest(where, digest);
     if (!isDescriptor)
@@ -41677,22 +41193,20 @@ function parseDescriptor(value, where) {
     const data = (0,json/* stringOr */.JI)(value['data'], '');
     if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
         throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-    // An attestation's is `unknown`; some tools leave members out.
+    // An attestation has the platform `unknown`, and some tools omit members.
     const isKnown = (0,json/* isObject */.Gv)(platform) && [platform['os'], platform['architecture']].every((text) => (0,json/* stringOr */.JI)(text, ''));
     return {
         mediaType,
         digest,
         size,
-        ...(isKnown ? { platform: (0,image_platform/* platformIn */.NO)(platform) } : {}),
+        platform: isKnown ? (0,image_platform/* platformIn */.NO)(platform) : undefined,
         annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
-/** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
-function isMediaType(text) {
-    return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
+// Empty, or a media type of RFC 6838, section 4.2, because it will be sent in a header.
+const mediaTypePattern = /^(?:[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126})?$/i;
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
-/** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
+/** Throws for content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
 function requireHere({ urls, digest, mediaType }, where) {
     const [url] = (0,json/* arrayOf */.jk)(urls);
     const type = (0,json/* stringOr */.JI)(mediaType, '');
@@ -41726,7 +41240,19 @@ function invalid(where, expected, bytes) {
 function startOf(bytes) {
     return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+/** Returns an image's contents from its config and one of its manifests. */
+function contentsOf(configBytes, config, manifest) {
+    return {
+        configDigest: manifest.config.digest,
+        configBytes,
+        config,
+        manifestDigest: manifest.digest,
+        manifestBytes: manifest.bytes,
+        manifestMediaType: manifest.mediaType,
+        layers: manifest.layers,
+    };
+}
+/** Returns the error for an OCI layout that a builder or an engine has written for this step. */
 function invalidLayout(message) {
     return (0,errors/* invalidTarball */.EK)(message, 'Run the export again; if it repeats, report the builder and its version.');
 }
@@ -41746,13 +41272,13 @@ function invalidLayout(message) {
 /* harmony export */   qE: () => (/* binding */ isKnown),
 /* harmony export */   tj: () => (/* binding */ platformOf)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 
 
 
-/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
+/** @throws HandoverError `invalid-input` when the text is not a single `os/arch[/variant]` */
 function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
@@ -41772,29 +41298,29 @@ const architectureNames = {
 /** Returns a platform with the usual name of its architecture, and without a default variant. */
 function platformOf(os, name, variant) {
     const architecture = architectureNames[name] ?? (name || unknown);
-    // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
+    // Default variants of containerd/platforms: v8 for arm64, v1 for amd64.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
-    return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+    return { os, architecture, variant: variant === '' || isDefault ? undefined : variant };
 }
-/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+/** Reads the platform in a config or a descriptor. The default os is Linux. */
 function platformIn({ os, architecture, variant }) {
     return platformOf((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(os, '') || 'linux', (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(architecture, ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(variant, undefined));
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
 }
-/** Whether two platforms are one; an unknown architecture may be any. */
+/** Returns whether two platforms are the same. An unknown architecture matches any. */
 function samePlatform(one, other) {
     if (!isKnown(one) || !isKnown(other))
         return one.os === other.os;
     const textOf = ({ os, architecture, variant }) => formatPlatform(platformOf(os, architecture, variant));
     return textOf(one) === textOf(other);
 }
-/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
+/** Returns whether an engine on platform `host` can run images for `image`: same os and architecture, any variant. */
 function runsOn(image, host) {
     return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
-/** Returns whether the architecture is known. Engines also load images without one. */
+/** Returns whether the architecture is known. Engines also load images without an architecture. */
 function isKnown({ architecture }) {
     return architecture !== unknown;
 }
@@ -41817,7 +41343,7 @@ function isKnown({ architecture }) {
 /* harmony export */   rw: () => (/* binding */ isImageId)
 /* harmony export */ });
 /* unused harmony export registryHost */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
 
@@ -41828,27 +41354,24 @@ const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
-const tagPattern = /^\w[\w.-]{0,127}$/;
-// Of the full form, without the registry.
-const maxPathLength = 255;
-/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
+/** Returns whether a text is a valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 function isTag(text) {
-    return tagPattern.test(text);
+    return /^\w[\w.-]{0,127}$/.test(text);
 }
 /**
- * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
- * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ * Returns whether a text can only be meant as an image ID: complete, or its first 12 or more digits (`docker image ls` prints 12),
+ * with or without `sha256:`. A repository whose name consists only of such digits needs an explicit tag.
  */
 function isImageId(text) {
     return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
 }
-// What no engine takes for a name (distribution/reference, ParseAnyReference).
+// Engines never accept this as a name (distribution/reference, ParseAnyReference).
 function isWholeId(text) {
     return /^[0-9a-f]{64}$/i.test(text);
 }
 /**
- * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
- * @throws HandoverError `invalid-input` naming what is wrong with the text
+ * Parses one reference. Converts upper-case letters in the repository to lower case, as registries require.
+ * @throws HandoverError `invalid-input` with the reason
  */
 function parseReference(text) {
     const given = text.trim();
@@ -41857,7 +41380,8 @@ function parseReference(text) {
     if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
         throw invalid(text, 'it is an image ID, not a reference');
     }
-    const { name, tag, digest } = split(given);
+    // A colon before the last slash belongs to a registry's port.
+    const [, name = '', tag, digest] = /^([^@]*?)(?::([^:/@]*))?(?:@(.*))?$/s.exec(given) ?? [];
     if (tag !== undefined && !isTag(tag)) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
     }
@@ -41865,25 +41389,10 @@ function parseReference(text) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
     }
     const repository = parseRepository(name.toLowerCase(), text);
-    // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
+    // In any spelling, an engine would search for an image ID or its first digits (moby, daemon/images/image.go).
     if (repository === 'sha256')
         throw invalid(text, 'it would be an image ID, not a reference');
-    return {
-        repository,
-        ...(tag === undefined ? {} : { tag }),
-        ...(digest === undefined ? {} : { digest }),
-        ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
-    };
-}
-function split(given) {
-    const at = given.indexOf('@');
-    const digest = at < 0 ? undefined : given.slice(at + 1);
-    const rest = at < 0 ? given : given.slice(0, at);
-    const colon = rest.lastIndexOf(':');
-    // A colon before the last slash belongs to a registry's port.
-    if (colon < 0 || rest.includes('/', colon))
-        return { name: rest, tag: undefined, digest };
-    return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
+    return { repository, tag, digest, loweredFrom: name === name.toLowerCase() ? undefined : given };
 }
 function parseRepository(name, text) {
     const registry = registryOf(name);
@@ -41894,22 +41403,21 @@ function parseRepository(name, text) {
     if (!path.test(rest))
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
     const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
-    if (library.length + rest.length > maxPathLength)
+    if (library.length + rest.length > 255)
         throw invalid(text, 'its repository is longer than 255 characters');
     return familiar(name);
 }
-/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+/** Returns the registry that a repository begins with; undefined for a Docker Hub repository in its short form. */
 function registryOf(repository) {
-    const slash = repository.indexOf('/');
-    const first = slash < 0 ? '' : repository.slice(0, slash);
+    const first = /^[^/]*(?=\/)/.exec(repository)?.[0] ?? '';
     return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
 }
-/** The same, with Docker Hub's name: `docker.io`. */
+/** Returns the registry of a repository; for Docker Hub, `docker.io`. */
 function registryHost(repository) {
     return registryOf(repository) ?? 'docker.io';
 }
-// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
-// be an image ID keeps its library/.
+// docker.io/library/x, docker.io/x and library/x are the same repository, which `docker image ls` prints as x. The library/
+// is kept if the rest would be an image ID.
 function familiar(repository) {
     const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
     const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
@@ -41918,18 +41426,18 @@ function familiar(repository) {
 function invalid(text, why) {
     return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
 }
-/** The text Docker prints and takes: `charon:local`. */
+/** Returns the text that Docker prints and accepts: `charon:local`. */
 function formatReference(reference) {
     const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
     const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
     return `${reference.repository}${tag}${digest}`;
 }
-/** A name that more than one of these references have, as people write it; undefined when each has its own. */
+/** Returns a name that several of these references share, in its usual spelling; undefined if all names differ. */
 function repeatedName(references) {
     const names = references.map(formatReference);
     return names.find((name, position) => names.indexOf(name) !== position);
 }
-/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
+/** Returns the full reference, with registry and `library/`: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {
     if (registryOf(reference.repository) !== undefined)
         return formatReference(reference);
@@ -41937,7 +41445,7 @@ function canonicalReference(reference) {
     return `docker.io/${library}${formatReference(reference)}`;
 }
 /**
- * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
+ * Parses the name of a handed-over image: tagged (`latest` if no tag is given), without a digest.
  * @throws HandoverError `invalid-input`
  */
 function parseTaggedReference(text) {
@@ -41948,7 +41456,7 @@ function parseTaggedReference(text) {
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
 /**
- * Parses a reference by digest. A tag in it is dropped.
+ * Parses a reference by digest. Drops its tag, if any.
  * @throws HandoverError `invalid-input`
  */
 function parsePinnedReference(text) {
@@ -41973,12 +41481,12 @@ function parsePinnedReference(text) {
 
 
 // Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
-// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+// payload-examples. Payloads are checked member by member: other forges and local runners omit some.
 /** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
 const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
 /** Returns what the workflow runs for, or why that is unknown. Never throws. */
 function workflowEvent(facts) {
-    const payload = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(facts.payload) ? facts.payload : {};
+    const payload = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(facts.payload);
     if (facts.name === '')
         return none('there is no workflow event here');
     if (facts.name === 'delete')
@@ -41987,7 +41495,7 @@ function workflowEvent(facts) {
         return none('the push deleted its branch or tag');
     if (facts.name.startsWith('pull_request') || (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(payload['pull_request']))
         return pullRequest(facts, payload);
-    const issue = member(payload, 'issue');
+    const issue = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(payload['issue']);
     if ((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(issue['pull_request'])) {
         return none(`the event ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(facts.name)} names a pull request, but not its commit`);
     }
@@ -41995,40 +41503,39 @@ function workflowEvent(facts) {
         return mergeGroup(facts, payload);
     if (facts.name === 'workflow_run')
         return triggeringRun(payload);
-    const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+    const commit = firstCommit(facts.sha, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(payload['head_commit'])['id'], payload['after']);
     return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
 }
-/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+/** Returns the image's source branch: for a pull request, its head branch; undefined for a tag or a bare commit. */
 function branchOf(event) {
     if (event.kind === 'branch')
         return event.name;
     return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
 }
 function pullRequest(facts, payload) {
-    const request = member(payload, 'pull_request');
-    const head = member(request, 'head');
+    const request = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(payload['pull_request']);
+    const head = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(request['head']);
     const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
     const number = [request['number'], payload['number'], fromRef].find(isNumber);
     const sha = firstCommit(head['sha']);
     if (number === undefined)
         return none(`the payload of ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
+    // GITHUB_SHA is this run's merge commit. A tag with it could not be found from the head's commit.
     if (sha === undefined)
         return none(`the payload of ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(facts.name)} has no pull_request.head.sha`);
-    const branch = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(head['ref'], '') || facts.headRef;
-    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+    return { kind: 'pull-request', number, sha, branch: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(head['ref'], '') || facts.headRef || undefined };
 }
 function mergeGroup(facts, payload) {
-    const group = member(payload, 'merge_group');
+    const group = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(payload['merge_group']);
     return ofRef((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
 }
-/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+/** A workflow_run event runs on the default branch, but is about the commit of the run that triggered it. */
 function triggeringRun(payload) {
-    const run = member(payload, 'workflow_run');
+    const run = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(payload['workflow_run']);
     const trigger = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(run['event'], '');
     const branch = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(run['head_branch'], '');
-    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
-    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
+    // For a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(run['head_commit'])['id']);
     if (sha === undefined)
         return none('the payload of workflow_run has no commit of the run that triggered it');
     if (trigger === 'issue_comment')
@@ -42036,12 +41543,12 @@ function triggeringRun(payload) {
     if (trigger === 'release')
         return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
     const requests = trigger.startsWith('pull_request') ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(run['pull_requests']) : [];
-    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+    const request = requests.find((one) => (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(one['head'])['sha'] === sha) ?? requests[0];
     const number = request?.['number'];
     if (isNumber(number))
-        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
-    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+        return { kind: 'pull-request', number, sha, branch: branch || undefined };
+    // A fork's branch may also be called main, and the payload doesn't list a fork's pull request.
+    const [home, head] = [(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(payload['repository']), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(run['head_repository'])].map((one) => one['full_name']);
     const isOurs = home !== undefined && head === home;
     const isDefault = isDefaultBranch(trigger, payload);
     return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
@@ -42067,15 +41574,15 @@ function ofRef(ref, sha, isDefault) {
 }
 function refOf(facts, payload) {
     const given = facts.ref || (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(payload['ref'], '') || facts.refName;
-    const released = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(member(payload, 'release')['tag_name'], '');
+    const released = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(payload['release'])['tag_name'], '');
     if (given === '')
         return released === '' ? '' : `refs/tags/${released}`;
     const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
     return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
 }
 function isDefaultBranch(eventName, payload) {
-    const known = member(payload, 'repository')['default_branch'];
-    if (!branchEvents.some((name) => name === eventName))
+    const known = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(payload['repository'])['default_branch'];
+    if (!branchEvents.includes(eventName))
         return () => false;
     // A schedule runs on the default branch only.
     return (branch) => branch === known || (known === undefined && eventName === 'schedule');
@@ -42086,11 +41593,7 @@ function firstCommit(...candidates) {
         .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
 }
 function isNumber(value) {
-    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
-}
-function member(value, name) {
-    const found = value[name];
-    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(found) ? found : {};
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isByteCount */ .A0)(value) && value > 0;
 }
 function none(reason) {
     return { kind: 'none', reason };
@@ -44190,8 +43693,8 @@ const parse = function (data, opts = {}) {
 
 
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
@@ -44207,77 +43710,94 @@ var outputs = __nccwpck_require__(197);
 
 /** @param mask called with each text to keep out of the log */
 function actionInputs(mask = outputs/* maskSecret */.$l) {
-    const optional = (name) => read(name).trim() || undefined;
-    const text = (name) => {
-        const value = optional(name);
-        if (value === undefined)
-            throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
-        return value;
-    };
     return {
-        text,
+        text: inputs_text,
         optional,
         unlessNone,
-        orNone: (name) => {
-            const given = unlessNone(name)?.trim();
-            if (given === '')
-                throw givenEmpty(name);
-            return given;
-        },
-        listOrNone: (name) => {
-            if (unlessNone(name) === undefined)
-                return [];
-            const given = list(name);
-            if (given.length === 0)
-                throw givenEmpty(name);
-            return given;
-        },
+        orNone,
+        listOrNone,
         boolean: (name) => {
-            const value = text(name).toLowerCase();
+            const value = inputs_text(name).toLowerCase();
             if (value === 'true' || value === 'false')
                 return value === 'true';
             throw invalid(name, value, 'true or false');
         },
-        integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
-        decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
+        integer: (name, min, max) => number(name, /^\d+$/, 'a whole number', min, max),
+        /** Returns a number with or without decimals. */
+        decimal: (name, min, max) => number(name, /^\d+(?:\.\d+)?$/, 'a number', min, max),
         lines,
         list,
+        /** Returns one `id=value` per line, untrimmed, because a key may need its last line end. Masks the values. */
         secrets: (name) => {
-            const items = rows(read(name))?.map((row) => row.join(','));
-            // Masked before any error, which would be in the log.
-            for (const item of items ?? read(name).split('\n'))
+            const found = rows(read(name))?.map((row) => row.join(','));
+            // Masked before an error is thrown, because the log shows errors.
+            for (const item of found ?? read(name).split('\n'))
                 (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
-            if (items === undefined)
+            if (found === undefined)
                 throw invalid(name, '(not shown)', closedQuotes);
-            return items.filter((item) => item.trim() !== '');
+            return found.filter((item) => item.trim() !== '');
         },
+        /** Returns one `id=path` per line. Masks the content of the files. */
         secretFiles: (name) => {
-            const items = lines(name);
-            for (const item of items)
+            const found = lines(name);
+            for (const item of found)
                 (0,outputs/* maskLines */.sD)(smallFile(inputs_valueOf(item)), mask);
-            return items;
+            return found;
         },
+        /** Returns the `id=VARIABLE` items, separated by line breaks or commas. Masks the values of the variables. */
         secretEnvs: (name) => {
-            const items = list(name);
-            for (const item of items)
+            const found = list(name);
+            for (const item of found)
                 (0,outputs/* maskLines */.sD)(process.env[inputs_valueOf(item)] ?? '', mask);
-            return items;
+            return found;
         },
     };
 }
-// The runner applies a default only if the line is missing (docs/decisions/0022).
+/** Returns a text without surrounding white space. Throws `invalid-input` if it is empty. */
+function inputs_text(name) {
+    const value = optional(name);
+    if (value === undefined)
+        throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
+    return value;
+}
+/** Returns undefined for an empty text. */
+function optional(name) {
+    return read(name).trim() || undefined;
+}
+/** Returns the unchanged text; undefined for `none`, which the runner sets only if the input's line is missing (docs/decisions/0022). */
 function unlessNone(name) {
     const given = read(name);
     return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
 }
+/**
+ * Returns a text, or undefined for the default `none`, which disables a check or selects another image. Throws `invalid-input` for an
+ * empty text, the value of an expression with an undeclared output.
+ */
+function orNone(name) {
+    const given = unlessNone(name)?.trim();
+    if (given === '')
+        throw givenEmpty(name);
+    return given;
+}
+/** Does the same as `orNone` for a list; empty for `none`. */
+function listOrNone(name) {
+    const given = unlessNone(name) === undefined ? undefined : list(name);
+    if (given?.length === 0)
+        throw givenEmpty(name);
+    return given ?? [];
+}
 function givenEmpty(name) {
     return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is empty and would have no effect.`, 'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
-        `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
+        `this job. To disable \`${name}\`, remove the line or set \`none\`, including in a condition: \`\${{ … || 'none' }}\`.`);
 }
+/** Returns one item per line. An item may contain commas, as in the build-args of docker/build-push-action. */
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
 }
-// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
+/**
+ * Returns the items, separated by line breaks or commas, as in the add-hosts of docker/build-push-action. Quotes around a whole line
+ * don't protect its commas (docker/actions-toolkit, util.ts, getList).
+ */
 function list(name) {
     return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -44305,9 +43825,9 @@ function read(name) {
 function inputs_valueOf(item) {
     return item.slice(item.indexOf('=') + 1);
 }
-// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
+// The maximum size of a secret file, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
-/** Returns the text of a file, or an empty one. The build reports a missing file. */
+/** Returns a file's text, or an empty text if it can't be read. The build reports a missing file. */
 function smallFile(path) {
     try {
         return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
@@ -44316,7 +43836,8 @@ function smallFile(path) {
         return '';
     }
 }
-function number(name, value, form, what, min, max) {
+function number(name, form, what, min, max) {
+    const value = inputs_text(name);
     const result = Number(value);
     if (form.test(value) && result >= min && result <= max)
         return result;
@@ -44359,7 +43880,7 @@ function invalid(name, value, expected, hint) {
 /* harmony export */ });
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3360);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_markdown_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9079);
 
 
@@ -44372,10 +43893,7 @@ function setOutputs(outputs) {
 }
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/**
- * Adds Markdown to the job summary. A failure is only a warning.
- * @param details one line for the log, which folds in the summary
- */
+/** Adds Markdown to the job summary. Logs `details`, which the summary folds. A failure is only a warning. */
 async function addSummary(markdown, details) {
     if (details !== undefined)
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .info */ .pq)(details);
@@ -44397,15 +43915,15 @@ async function addSummary(markdown, details) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. The runner rejects an empty one. */
+/** Masks a text in the log. The runner rejects an empty text. */
 function maskSecret(secret) {
     if (secret !== '')
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
-// Shorter ones are part of many words and numbers.
+// Shorter texts are part of many words and numbers.
 const shortestSecret = 4;
 /**
- * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * Masks each line of a secret in the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
  * masked text.
  */
 function maskLines(secret, mask) {
@@ -44418,7 +43936,7 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 9688:
+/***/ 3326:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -44427,12 +43945,12 @@ __nccwpck_require__.d(__webpack_exports__, {
   eF: () => (/* binding */ run)
 });
 
-// UNUSED EXPORTS: failureSummary, readTimeLimit
+// UNUSED EXPORTS: failureSummary, progressTo, readTimeLimit
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
 var core = __nccwpck_require__(3360);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/markdown.js
@@ -44474,14 +43992,17 @@ function jobContext(env = process.env) {
     const runId = variable('GITHUB_RUN_ID');
     const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
     return {
+        /** A folder that the runner empties after the job. */
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_namespaceObject.tmpdir)(),
         runtimeToken,
         resultsUrl,
+        /** Whether there is a service for BuildKit's `gha` cache. */
         hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-        // As buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool).
+        /** Whether BuildKit's `gha` cache uses `resultsUrl`, as buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool). */
         usesCacheV2: runtimeToken !== '' &&
             resultsUrl !== '' &&
             ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(variable('ACTIONS_CACHE_SERVICE_V2')),
+        /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
         cacheMode: variable('ACTIONS_CACHE_MODE'),
         noDefaultAttestations: /^(?:1|t|true)$/i.test(variable('BUILDX_NO_DEFAULT_ATTESTATIONS')),
         proxies: (0,proxies/* proxiesOf */._j)(variable),
@@ -44491,25 +44012,41 @@ function jobContext(env = process.env) {
             runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
             commit: variable('GITHUB_SHA'),
         },
+        /** Identifies the job in its run, across attempts. Legs of a matrix may share it; calls of a reusable workflow don't. */
         jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
         runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+        /** Web address of the repository; empty outside of a workflow. */
         repositoryUrl,
+        /** Base URL of the REST API, without a trailing slash. On GitHub Enterprise, it includes a path. */
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         host: workflowHost(variable),
+        /** The repository's maximum retention in days, if the runner sets it. */
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         runnerName: variable('RUNNER_NAME'),
-        event: eventFacts(variable),
+        event: {
+            name: variable('GITHUB_EVENT_NAME'),
+            payload: readPayload(variable('GITHUB_EVENT_PATH')),
+            ref: variable('GITHUB_REF'),
+            refName: variable('GITHUB_REF_NAME'),
+            refType: variable('GITHUB_REF_TYPE'),
+            sha: variable('GITHUB_SHA'),
+            headRef: variable('GITHUB_HEAD_REF'),
+        },
+        /** Docker's configuration, with the logins of earlier steps. */
         dockerConfigFolder,
+        /** Buildx's configuration, with the logins for single repositories. */
         buildxConfigFolder: variable('BUILDX_CONFIG') || (0,external_node_path_.join)(dockerConfigFolder, 'buildx'),
+        /** Docker's logins in the environment, as JSON; may be empty. */
         dockerAuthConfig: variable('DOCKER_AUTH_CONFIG'),
         dockerVariables: variablesOf(env, 'DOCKER_'),
+        /** The variables that docker/metadata-action has set. */
         metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
     };
 }
-// Gitea's runner sets the first (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's sets both (code.forgejo.org/forgejo/runner).
-// Both contain act, which sets the last (nektos/act, pkg/runner/run_context.go). The names of GitHub's hosts are those that its own clients
-// accept (actions/toolkit, artifact, config.ts).
+// Gitea's runner sets GITEA_ACTIONS (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's runner sets both GITEA_ACTIONS and
+// FORGEJO_ACTIONS (code.forgejo.org/forgejo/runner). Both runners contain act, which sets ACT (nektos/act, pkg/runner/run_context.go).
+// GitHub's hosts are those that its own clients accept (actions/toolkit, artifact, config.ts).
 function workflowHost(variable) {
     if (variable('FORGEJO_ACTIONS') === 'true')
         return 'Forgejo';
@@ -44521,15 +44058,12 @@ function workflowHost(variable) {
         ? 'GitHub'
         : 'GitHub Enterprise Server';
 }
-// The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
-// (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
+// The runner sets ACTIONS_ORCHESTRATION_ID to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`. Without a matrix, the
+// leg is `__default` (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
 function jobPath(orchestration) {
     return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
-/**
- * Checks that the step can set outputs and write temporary files.
- * @throws HandoverError `unsupported-host`
- */
+/** Checks that the step can set outputs and write temporary files. Throws `unsupported-host`. */
 function requireRunnerFiles(env = process.env) {
     const { GITHUB_OUTPUT: output = '', RUNNER_TEMP: temp = '', GITHUB_ACTIONS: isRunner } = env;
     if (output !== '')
@@ -44544,11 +44078,11 @@ function requirePath(variable, path, kind) {
     try {
         const found = (0,external_node_fs_.statSync)(path);
         if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-            throw unfit(`${expected}: it is not a ${kind}.`, variable);
+            throw new Error(`it is not a ${kind}`);
         (0,external_node_fs_.accessSync)(path, external_node_fs_.constants.W_OK);
     }
     catch (error) {
-        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
+        throw unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
     }
 }
 function unfit(message, variable, cause) {
@@ -44556,18 +44090,7 @@ function unfit(message, variable, cause) {
         'check the owner of that path.', cause);
 }
 function variablesOf(env, start) {
-    return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
-}
-function eventFacts(variable) {
-    return {
-        name: variable('GITHUB_EVENT_NAME'),
-        payload: readPayload(variable('GITHUB_EVENT_PATH')),
-        ref: variable('GITHUB_REF'),
-        refName: variable('GITHUB_REF_NAME'),
-        refType: variable('GITHUB_REF_TYPE'),
-        sha: variable('GITHUB_SHA'),
-        headRef: variable('GITHUB_HEAD_REF'),
-    };
+    return Object.fromEntries(Object.entries((0,json/* stringMapOf */.pn)(env)).filter(([name]) => name.startsWith(start)));
 }
 /** Reads the event's payload; undefined if it can't be read. */
 function readPayload(path) {
@@ -44581,68 +44104,6 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
-;// CONCATENATED MODULE: ./build/shared/runner/log.js
-
-
-const everyMs = 5000;
-/**
- * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
- * @param print called with each line
- * @internal
- */
-function progressTo(print) {
-    return async (what, total, work) => {
-        const began = performance.now();
-        let bytes = 0;
-        const soFar = (verb, of = '') => {
-            const ms = performance.now() - began;
-            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
-        };
-        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
-        timer.unref();
-        try {
-            const result = await work((more) => void (bytes += more));
-            if (bytes === 0)
-                print(`${what}: nothing`);
-            else
-                soFar('done, ');
-            return result;
-        }
-        catch (error) {
-            if (bytes > 0)
-                soFar('broke off after ', share(bytes, total));
-            throw error;
-        }
-        finally {
-            clearInterval(timer);
-        }
-    };
-}
-/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
-function share(bytes, total) {
-    if (total === 'unknown')
-        return '';
-    if (typeof total === 'object')
-        return bytes > total.atMost ? '' : ` of at most ${(0,base_text/* formatBytes */.z3)(total.atMost)}`;
-    return bytes > total ? '' : ` of ${(0,base_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
-}
-function percent(bytes, total) {
-    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
-}
-// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
-function printLines(message) {
-    (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
-}
-/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
-const runnerLog = {
-    info: printLines,
-    notice: (message) => (0,core/* notice */.lm)(message),
-    warning: (message) => (0,core/* warning */.$e)(message),
-    chapter: core/* group */.Os,
-    progress: progressTo(printLines),
-};
-
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/run.js
@@ -44659,7 +44120,7 @@ const graceMs = 15_000;
 // A cancelled step gets SIGINT, 7.5 s later SIGTERM, and is killed after that (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
 const cancelMs = 7_000;
 /**
- * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * Runs a step, and exits with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
  * runs first.
  */
 async function run(name, step) {
@@ -44678,7 +44139,7 @@ async function run(name, step) {
     const cancel = (signal) => {
         end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
-    // Errors outside of all promises.
+    // Errors that no caller catches.
     const escaped = (error) => void fail(name, error);
     // A closed log is not a failure.
     process.stdout.on('error', () => undefined);
@@ -44698,7 +44159,7 @@ async function run(name, step) {
     }
     return process.exit(1);
 }
-/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+/** Reads how many minutes a step may take: at most 5 days, the limit of a job on a self-hosted runner. @internal */
 function readTimeLimit(inputs) {
     return inputs.decimal('timeout-minutes', 0.001, 7200);
 }
@@ -44723,19 +44184,13 @@ function firstError(error) {
     return firstError(error.suppressed);
 }
 async function report(name, error) {
-    if (!(error instanceof errors/* HandoverError */.Cu)) {
-        const stack = error instanceof Error ? error.stack : undefined;
-        if (stack !== undefined)
-            runnerLog.info(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
-            title: `${name}: unexpected error`,
-        });
-    }
-    else {
-        (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-            title: `${name}: ${error.code}`,
-        });
-    }
+    const isKnown = error instanceof errors/* HandoverError */.Cu;
+    if (!isKnown && error instanceof Error && error.stack !== undefined)
+        runnerLog.info(error.stack);
+    const [title, text] = isKnown
+        ? [error.code, `${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`]
+        : ['unexpected error', `${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`];
+    (0,core/* error */.z3)(text, { title: `${name}: ${title}` });
     await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
 /** Returns the job summary of a failed step. @internal */
@@ -44744,6 +44199,64 @@ function failureSummary(name, error) {
         return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
     return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
 }
+const everyMs = 5000;
+/**
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line omits the estimated total.
+ * @param print called with each line
+ * @internal
+ */
+function progressTo(print) {
+    return async (what, total, work) => {
+        const began = performance.now();
+        let bytes = 0;
+        const soFar = (verb, of = '') => {
+            const ms = performance.now() - began;
+            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
+            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
+        };
+        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
+        timer.unref();
+        try {
+            const result = await work((more) => void (bytes += more));
+            if (bytes === 0)
+                print(`${what}: nothing`);
+            else
+                soFar('done, ');
+            return result;
+        }
+        catch (error) {
+            if (bytes > 0)
+                soFar('interrupted after ', share(bytes, total));
+            throw error;
+        }
+        finally {
+            clearInterval(timer);
+        }
+    };
+}
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
+function share(bytes, total) {
+    if (total === 'unknown')
+        return '';
+    if (typeof total === 'object')
+        return bytes > total.atMost ? '' : ` of at most ${(0,base_text/* formatBytes */.z3)(total.atMost)}`;
+    return bytes > total ? '' : ` of ${(0,base_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
+}
+function percent(bytes, total) {
+    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
+}
+// Much of the log is text from outside: lines of a build, messages of an engine, names in an artifact.
+function printLines(message) {
+    (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
+}
+/** The log of a workflow step. Chapters are folded; notices and warnings become annotations. */
+const runnerLog = {
+    info: printLines,
+    notice: (message) => (0,core/* notice */.lm)(message),
+    warning: (message) => (0,core/* warning */.$e)(message),
+    chapter: core/* group */.Os,
+    progress: progressTo(printLines),
+};
 
 
 /***/ }),
@@ -44767,11 +44280,11 @@ function failureSummary(name, error) {
 const tarBlock = 512;
 /** Two zero blocks end an archive. */
 const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
+/** Returns the number of zero bytes that follow an entry's content of `size` bytes. */
 function tarPadding(size) {
     return (tarBlock - (size % tarBlock)) % tarBlock;
 }
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+/** Returns an entry's header. The same input gives the same bytes: the owner is root and the times are zero. */
 function tarHeader(name, size) {
     const isDirectory = name.endsWith('/');
     const block = Buffer.alloc(tarBlock);
@@ -44785,32 +44298,32 @@ function tarHeader(name, size) {
     block.write(octal(0, 11), 136);
     block.write(isDirectory ? '5' : '0', 156);
     block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
     return block;
 }
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
+/** Returns whether bytes begin with a tar entry's header. POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
 function looksLikeTar(head) {
     return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
 }
-/** Undefined for a block whose checksum is wrong. */
+/** Reads a header. Returns undefined if its checksum is wrong. */
 function readTarHeader(block) {
     if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
         return undefined;
     const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    // GNU tar uses the prefix field for other data, and writes two spaces after `ustar`.
     const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
     return {
         name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
+        size: block[124] === 0x80 ? Number(block.readBigUInt64BE(128)) : Number.parseInt(textAt(block, 124, 12), 8),
         type: block.toString('latin1', 156, 157),
         linkTarget: textAt(block, 157, 100),
     };
 }
-/** Whether a block ends an archive. */
+/** Returns whether a block consists of zeros, as at the end of an archive. */
 function isZero(block) {
     return block[0] === 0 && block.every((byte) => byte === 0);
 }
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+/** Reads the records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
 function readPaxRecords(content) {
     const records = new Map();
     for (let at = 0; at < content.length;) {
@@ -44824,14 +44337,14 @@ function readPaxRecords(content) {
     }
     return records;
 }
-/** The text of a field, which ends at a zero byte if it's shorter. */
+/** Returns the text of a field, up to its first zero byte. */
 function textAt(bytes, start, length) {
     return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
 }
 function octal(value, digits) {
     return value.toString(8).padStart(digits, '0');
 }
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+// Eleven octal digits suffice up to 8 GiB. Larger sizes use GNU tar's base-256 form, which every current reader supports.
 function writeSize(block, size) {
     if (size < 8 ** 11) {
         block.write(octal(size, 11), 124);
@@ -44840,19 +44353,11 @@ function writeSize(block, size) {
     block[124] = 0x80;
     block.writeBigUInt64BE(BigInt(size), 128);
 }
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
+// The checksum field itself counts as eight spaces.
 function checksumOf(block) {
     return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
 }
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
+/** Returns whether an entry or blob that begins like this is a config or manifest, not a layer. JSON may begin with white space. */
 function looksLikeJson(head) {
     return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
 }

@@ -30069,14 +30069,66 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   C4: () => (/* binding */ formatMapping),
 /* harmony export */   aE: () => (/* binding */ mappedImages),
-/* harmony export */   sh: () => (/* binding */ claimDigests)
+/* harmony export */   o2: () => (/* binding */ withDigests)
 /* harmony export */ });
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _shared_base_json_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(604);
 /* harmony import */ var _shared_image_platform_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4851);
 /* harmony import */ var _shared_image_reference_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9607);
 /* harmony import */ var _shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(891);
+var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+    if (value !== null && value !== void 0) {
+        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
+        var dispose, inner;
+        if (async) {
+            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
+            dispose = value[Symbol.asyncDispose];
+        }
+        if (dispose === void 0) {
+            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
+            dispose = value[Symbol.dispose];
+            if (async) inner = dispose;
+        }
+        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
+        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
+        env.stack.push({ value: value, dispose: dispose, async: async });
+    }
+    else if (async) {
+        env.stack.push({ async: true });
+    }
+    return value;
+};
+var __disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+    return function (env) {
+        function fail(e) {
+            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
+            env.hasError = true;
+        }
+        var r, s = 0;
+        function next() {
+            while (r = env.stack.pop()) {
+                try {
+                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
+                    if (r.dispose) {
+                        var result = r.dispose.call(r.value);
+                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
+                    }
+                    else s |= 1;
+                }
+                catch (e) {
+                    fail(e);
+                }
+            }
+            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
+            if (env.hasError) throw env.error;
+        }
+        return next();
+    };
+})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
+    var e = new Error(message);
+    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
+});
 
 
 
@@ -30085,7 +30137,7 @@ module.exports = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("zlib");
 
 /**
  * Returns the digests of an artifact's images.
- * @param name of the artifact, or the reference without one
+ * @param name the artifact's name, or the reference if there is no artifact
  */
 function mappedImages(name, artifact, record, images) {
     return images.map(({ identity, reference }, position) => ({
@@ -30101,40 +30153,55 @@ function mappedImages(name, artifact, record, images) {
 }
 /** Returns the mapping as JSON: name → reference, digests, platform and size in bytes; sorted by name. */
 function formatMapping(images, indent) {
-    const entries = images.map((image) => [
-        image.name,
-        {
-            reference: image.reference,
-            'config-digest': image.configDigest,
-            'manifest-digest': image.manifestDigest,
-            'pushed-reference': image.pushedReference,
-            platform: image.platform,
-            size: image.size,
-        },
-    ]);
-    const sorted = entries.sort(([one], [other]) => (one < other ? -1 : 1));
-    return JSON.stringify(Object.fromEntries(sorted), undefined, indent);
+    const sorted = images.toSorted((one, other) => (one.name < other.name ? -1 : 1));
+    const entries = sorted.map(({ name, reference, configDigest, manifestDigest, pushedReference, platform, size }) => {
+        const digests = { 'config-digest': configDigest, 'manifest-digest': manifestDigest };
+        return [name, { reference, ...digests, 'pushed-reference': pushedReference, platform, size }];
+    });
+    return JSON.stringify(Object.fromEntries(entries), undefined, indent);
 }
 /**
- * Checks, before any work, that the name is free. An earlier attempt's mapping may be replaced if the new one has all of its images.
- * @param name of the artifact
- * @param names of the images in the new mapping
+ * Runs `work`, and uploads the mapping of its images as the only file of an artifact. Checks first that the name is free. An earlier
+ * attempt's mapping is replaced if the new mapping has all of its images.
+ * @param name the artifact's name; if undefined, nothing is uploaded
+ * @param names the names of the images in the new mapping
  * @throws HandoverError `artifact-name-taken`
  */
-async function claimDigests(store, name, names) {
-    const existing = (await store.list()).find((artifact) => artifact.name === name);
-    const held = existing === undefined ? [] : await mappedNames(store, existing);
-    if (held?.every((other) => names.includes(other)) !== true)
-        throw taken(name, held);
-    return {
-        upload: async (images) => {
-            const text = Buffer.from(`${formatMapping(images, 2)}\n`);
-            if (existing !== undefined)
-                await store.remove(existing);
-            const file = { name: _shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_5__/* .digestsFileName */ .td, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
-            return store.upload({ name, retentionDays: 0, files: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([file]), onBytes: () => undefined });
-        },
-    };
+async function withDigests(name, names, { ownStore, log }, work) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        if (name === undefined)
+            return { ...(await work()), digests: undefined };
+        const store = __addDisposableResource(env_1, ownStore(), true);
+        const existing = (await store.list()).find((artifact) => artifact.name === name);
+        const held = existing === undefined ? [] : await mappedNames(store, existing);
+        if (held?.every((other) => names.includes(other)) !== true) {
+            const contents = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
+            throw new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('artifact-name-taken', `The artifact "${name}" already exists in this run, and contains ${contents}.`, 'Give `digests-artifact` another name, one for each job that writes such a mapping.');
+        }
+        const result = await work();
+        const text = Buffer.from(`${formatMapping(result.images, 2)}\n`);
+        if (existing !== undefined)
+            await store.remove(existing);
+        const file = { name: _shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_5__/* .digestsFileName */ .td, size: text.length, chunks: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([text]) };
+        const digests = await store.upload({
+            name,
+            retentionDays: 0,
+            files: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([file]),
+            onBytes: () => undefined,
+        });
+        log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
+        return { ...result, digests };
+    }
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
+    }
+    finally {
+        const result_1 = __disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
 /** Returns the names in the artifact's mapping; undefined when the artifact contains no mapping, or can't be read. */
 async function mappedNames(store, artifact) {
@@ -30151,10 +30218,6 @@ async function mappedNames(store, artifact) {
         return undefined;
     }
 }
-function taken(name, held) {
-    const holds = held === undefined ? 'something else' : `the digests of ${held.slice(0, 20).join(', ')}`;
-    return new _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('artifact-name-taken', `The artifact "${name}" exists in this run already, and holds ${holds}.`, 'Give `digests-artifact` another name, one for each job that writes such a mapping.');
-}
 
 
 /***/ }),
@@ -30163,19 +30226,10 @@ function taken(name, held) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   FW: () => (/* binding */ readWaitInputs),
-/* harmony export */   I8: () => (/* binding */ readImagesInputs),
-/* harmony export */   hT: () => (/* binding */ readRunInputs)
+/* harmony export */   I: () => (/* binding */ readImagesInputs)
 /* harmony export */ });
-/** @throws HandoverError `invalid-input` */
-function readImagesInputs(inputs) {
+function readEachInputs(inputs) {
     return {
-        artifactName: inputs.text('artifact-name'),
-        artifactNames: inputs.list('artifact-name'),
-        artifactIds: inputs.listOrNone('artifact-ids'),
-        load: inputs.boolean('load'),
-        remove: inputs.boolean('remove'),
-        digestsArtifact: inputs.optional('digests-artifact'),
         image: inputs.optional('image'),
         into: inputs.text('into'),
         tarball: inputs.optional('tarball'),
@@ -30190,8 +30244,16 @@ function readImagesInputs(inputs) {
     };
 }
 /** @throws HandoverError `invalid-input` */
-function readRunInputs(inputs) {
+function readImagesInputs(inputs) {
+    // An empty one is refused, even if `artifact-ids` selects other artifacts.
+    inputs.text('artifact-name');
     return {
+        ...readEachInputs(inputs),
+        artifactNames: inputs.list('artifact-name'),
+        artifactIds: inputs.listOrNone('artifact-ids'),
+        load: inputs.boolean('load'),
+        remove: inputs.boolean('remove'),
+        digestsArtifact: inputs.optional('digests-artifact'),
         runId: inputs.orNone('run-id'),
         workflow: inputs.orNone('workflow'),
         branch: inputs.orNone('branch'),
@@ -30200,17 +30262,15 @@ function readRunInputs(inputs) {
         githubToken: inputs.optional('github-token'),
         allowForkRuns: inputs.boolean('allow-fork-runs'),
         fallbackImage: inputs.optional('fallback-image'),
+        waitMinutes: inputs.decimal('wait-minutes', 0, 7200),
+        waitForJob: inputs.optional('wait-for-job'),
     };
-}
-/** @throws HandoverError `invalid-input` */
-function readWaitInputs(inputs) {
-    return { waitMinutes: inputs.decimal('wait-minutes', 0, 7200), waitForJob: inputs.optional('wait-for-job') };
 }
 
 
 /***/ }),
 
-/***/ 2061:
+/***/ 4042:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30219,10 +30279,10 @@ __nccwpck_require__.d(__webpack_exports__, {
   z: () => (/* binding */ loadImages)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 ;// CONCATENATED MODULE: ./build/shared/base/log.js
-/** Returns the log for one of several parallel works: each line begins with the name, and chapters don't fold. */
+/** Returns the log for one of several parallel tasks: each line begins with its name, and chapters aren't collapsible. */
 function namedLog(log, name) {
     return {
         info: (message) => log.info(`${name}: ${message}`),
@@ -30249,8 +30309,8 @@ var image_reference = __nccwpck_require__(9607);
 var base_limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/image/platform.js
 var image_platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/tar/layer-form.js
-var layer_form = __nccwpck_require__(8272);
+// EXTERNAL MODULE: ./build/shared/tar/compression.js
+var tar_compression = __nccwpck_require__(7478);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -30259,12 +30319,10 @@ var bytes_chunks = __nccwpck_require__(4256);
 var verified = __nccwpck_require__(7606);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var tar_header = __nccwpck_require__(3783);
-// EXTERNAL MODULE: ./build/shared/tar/compression.js
-var tar_compression = __nccwpck_require__(7478);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: ./build/shared/tar/header.js
+var tar_header = __nccwpck_require__(3783);
 ;// CONCATENATED MODULE: ./build/shared/tar/entries.js
 
 
@@ -30273,10 +30331,10 @@ var json = __nccwpck_require__(604);
 
 const linkKinds = { '1': 'hard', '2': 'symbolic' };
 /**
- * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
- * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reads the entries of a plain tar (ustar, GNU or pax) as it arrives. Requests a chunk only when the previous one is used up, and keeps
+ * none, so the chunks can share memory. Reads and ignores bytes after the end of the archive, as engines do (Go archive/tar,
  * Reader.Next).
- * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
+ * @throws HandoverError `tarball-invalid` when it is truncated or not a tar; errors of `chunks`
  */
 async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
@@ -30298,35 +30356,35 @@ async function* tarEntries(chunks) {
             if (count > base_limits/* limits */.F.tarEntries)
                 throw invalid(`it has more than ${String(base_limits/* limits */.F.tarEntries)} entries`);
             const { type } = header;
-            const { name, size: told } = { ...header, ...extension };
+            const { name = header.name, size: told = header.size, link: target = header.linkTarget } = extension;
             if (![told, header.size].every(json/* isByteCount */.A0))
                 throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
-            if (Math.max(name.length, extension.link?.length ?? 0) > base_limits/* limits */.F.tarNameLength)
-                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
-            const size = hasContent(type) ? told : 0;
+            if (Math.max(name.length, target.length) > base_limits/* limits */.F.tarNameLength)
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is the beginning of a name of ${String(name.length)} characters`);
             if (type === 'x' || type === 'L' || type === 'K') {
-                extension = {
-                    ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, base_limits/* limits */.F.tarHeaderBytes))),
-                };
+                if (header.size > base_limits/* limits */.F.tarHeaderBytes)
+                    throw invalid(`a header has ${String(header.size)} bytes`);
+                readExtension(type, await bytes.exactly(header.size), extension);
                 await bytes.skip((0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
-            // Values for all entries are not needed.
+            // Global values, which apply to all entries, are not needed.
             if (type === 'g') {
                 await bytes.skip(header.size + (0,tar_header/* tarPadding */.vr)(header.size));
                 continue;
             }
+            // Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
+            const size = /^[1-6]$/.test(type) ? 0 : told;
             const end = bytes.position + size;
             const kind = linkKinds[type];
-            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
-            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            const link = kind && { kind, target };
+            // Type 7 is a file that old systems stored contiguously (POSIX.1-2024, pax, "ustar Interchange Format").
             const isFile = ['0', '\0', '7'].includes(type);
-            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
+            yield { name, size, offset: bytes.position, isFile, link, content: bytes.until(end) };
             await bytes.skip(end + (0,tar_header/* tarPadding */.vr)(size) - bytes.position);
             extension = {};
         }
-        // The sender may have stopped between two entries.
+        // The sender may have stopped between entries.
         if (!isEnded)
             throw invalid('its end is missing');
     }
@@ -30334,43 +30392,32 @@ async function* tarEntries(chunks) {
         await bytes.close();
     }
 }
-function readExtension(type, content) {
+function readExtension(type, content, extension) {
     // GNU tar ends the name with a zero byte.
     if (type === 'L')
-        return { name: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    if (type === 'K')
-        return { link: (0,tar_header/* textAt */.$6)(content, 0, content.length) };
-    const records = (0,tar_header/* readPaxRecords */.Wq)(content);
-    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
-    return {
-        ...(path === undefined ? {} : { name: path }),
-        ...(link === undefined ? {} : { link }),
-        ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
-    };
-}
-// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
-function hasContent(type) {
-    return !/^[1-6]$/.test(type);
-}
-function atMost(size, most) {
-    if (size > most)
-        throw invalid(`a header goes on for ${String(size)} bytes`);
-    return size;
+        extension.name = (0,tar_header/* textAt */.$6)(content, 0, content.length);
+    else if (type === 'K')
+        extension.link = (0,tar_header/* textAt */.$6)(content, 0, content.length);
+    else {
+        const records = (0,tar_header/* readPaxRecords */.Wq)(content);
+        extension.name = records.get('path') ?? extension.name;
+        extension.link = records.get('linkpath') ?? extension.link;
+        const size = Number(records.get('size'));
+        if ((0,json/* isByteCount */.A0)(size))
+            extension.size = size;
+    }
 }
 function invalid(why) {
     return (0,errors/* invalidTarball */.EK)(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
-/** Reads numbers of bytes from chunks. */
+/** Reads a given number of bytes from chunks. */
 class ByteSource {
     #chunks;
     #rest = Buffer.alloc(0);
-    #position = 0;
+    /** The number of bytes read so far. */
+    position = 0;
     constructor(chunks) {
         this.#chunks = chunks[Symbol.asyncIterator]();
-    }
-    /** The number of bytes that have been read. */
-    get position() {
-        return this.#position;
     }
     /** Reads a copy of a block; undefined at the end. */
     async block() {
@@ -30379,22 +30426,22 @@ class ByteSource {
     async exactly(bytes) {
         const all = Buffer.alloc(bytes);
         let filled = 0;
-        for await (const part of this.until(this.#position + bytes))
+        for await (const part of this.until(this.position + bytes))
             filled += part.copy(all, filled);
         return all;
     }
     async skip(bytes) {
-        const end = this.#position + bytes;
-        while (this.#position < end)
+        const end = this.position + bytes;
+        while (this.position < end)
             await this.#take(end);
     }
     async skipAll() {
-        this.#rest = Buffer.alloc(0);
-        while (await this.#more())
+        do
             this.#rest = Buffer.alloc(0);
+        while (await this.#more());
     }
     async *until(end) {
-        while (this.#position < end)
+        while (this.position < end)
             yield await this.#take(end);
     }
     async close() {
@@ -30402,10 +30449,10 @@ class ByteSource {
     }
     async #take(end) {
         if (!(await this.#more()))
-            throw invalid(`it ends at byte ${String(this.#position)}`);
-        const part = this.#rest.subarray(0, end - this.#position);
+            throw invalid(`it ends at byte ${String(this.position)}`);
+        const part = this.#rest.subarray(0, end - this.position);
         this.#rest = this.#rest.subarray(part.length);
-        this.#position += part.length;
+        this.position += part.length;
         return part;
     }
     async #more() {
@@ -30429,20 +30476,14 @@ class ByteSource {
 
 
 
-
-
-function isKept(entry) {
-    return entry.bytes !== undefined;
-}
-/** The entries of a tarball, by their names. */
+/** The entries of a tarball, by name. */
 class SeenTarball {
     #entries = new Map();
     #blobs = new Map();
     #links = new Map();
     #diffIds = new Map();
     #jsonBytes = 0;
-    #unnamed = 0;
-    /** Returns the entry under a name, after following links. */
+    /** Returns the entry with a name, following links. */
     find(name) {
         let path = pathOf(name);
         for (let steps = 0; steps < base_limits/* limits */.F.tarLinks; steps += 1) {
@@ -30460,9 +30501,9 @@ class SeenTarball {
     diffIdOf({ name, digest, packing }) {
         return packing === 'none' ? digest : this.#diffIds.get(name);
     }
-    /** Returns the kept entries in the tarball's order, each digest once. */
-    kept() {
-        return [...this.#blobs.values()].filter(isKept);
+    /** Returns the entries in the tarball's order, each digest once. */
+    blobs() {
+        return [...this.#blobs.values()];
     }
     /** Returns the first names, for messages. */
     names() {
@@ -30482,31 +30523,28 @@ class SeenTarball {
     addDiffId(name, diffId) {
         this.#diffIds.set(name, diffId);
     }
-    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
+    /** Returns whether to keep an entry's content: it looks like JSON and is within the limits. */
     keeps(size, head) {
         return (0,tar_header/* looksLikeJson */.gw)(head) && size <= base_limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= base_limits/* limits */.F.jsonBytesInAll;
-    }
-    nextName() {
-        this.#unnamed += 1;
-        return `layer-${String(this.#unnamed)}.tar`;
     }
 }
 /**
  * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
- * describe the images. Holds nothing else.
- * @param seen gets the entries
- * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
+ * describe the images. Keeps nothing else in memory.
+ * @param seen receives the entries
+ * @throws HandoverError `tarball-invalid` when it is truncated or not a tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 async function* readTarball(chunks, seen) {
+    let unnamed = 0;
     for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
         const path = pathOf(name);
         if (link !== undefined)
             seen.addLink(path, link);
         if (!isFile)
             continue;
-        const named = digestIn(path);
+        const named = (0,image_digest/* blobDigest */.ep)(path);
         const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tar_header/* tarBlock */.TR);
-        const packing = (0,layer_form/* layerPackingOf */.aw)(head);
+        const packing = (0,tar_compression/* layerPackingOf */.aw)(head);
         if (seen.keeps(size, head)) {
             const bytes = await (0,bytes_chunks/* copiedBytes */.QB)(all);
             const digest = requireNamed(named, (0,image_digest/* digestOf */.ol)(bytes));
@@ -30516,8 +30554,10 @@ async function* readTarball(chunks, seen) {
         const checksum = new verified/* Checksum */.M();
         const passing = (0,verified/* checksummed */.Wk)(all, checksum);
         const before = named === undefined ? undefined : seen.blob(named);
-        const out = before?.name ?? (named === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(named));
-        // Other files are not passed on, because one could be a config that another document names.
+        if (named === undefined)
+            unnamed += 1;
+        const out = before?.name ?? (named === undefined ? `layer-${String(unnamed)}.tar` : (0,image_digest/* blobName */.PF)(named));
+        // Other files are not yielded, because one could be a config that another document refers to.
         if (before === undefined && packing !== undefined)
             yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
         await (0,verified/* drain */.Ze)(passing);
@@ -30536,22 +30576,15 @@ async function seeTarball(chunks) {
             continue;
         const source = { failed: false };
         const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
-        const diffId = await contentDigest((0,tar_compression/* decompress */.mF)(watched, packing)).catch((error) => {
+        const checksum = new verified/* Checksum */.M();
+        await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)((0,tar_compression/* decompress */.mF)(watched, packing), checksum)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
-        seen.addDiffId(name, diffId);
+        seen.addDiffId(name, checksum.found().digest);
     }
     return seen;
 }
-async function contentDigest(chunks) {
-    const checksum = new verified/* Checksum */.M();
-    await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(chunks, checksum));
-    return checksum.found().digest;
-}
-function digestIn(path) {
-    return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
-}
-// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
+// Some tools write `./manifest.json`. Engines unpack the tar, so for them it is the same file as `manifest.json`.
 function pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
@@ -30563,7 +30596,7 @@ function requireNamed(named, digest) {
         throw damaged((0,image_digest/* blobName */.PF)(named), named, digest);
     return digest;
 }
-/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
+/** Returns the error for an entry whose content has a different digest than the tarball's documents state. */
 function damaged(name, expected, found) {
     return (0,errors/* invalidTarball */.EK)(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
@@ -30578,7 +30611,7 @@ function damaged(name, expected, found) {
 
 
 /**
- * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * Returns the images of a tarball that has been read: those of its `manifest.json` or, without one, of its `index.json`.
  * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
  *   digest isn't the config's
  */
@@ -30594,36 +30627,38 @@ function imagesIn(seen) {
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
     const ofImages = manifests.filter(({ config }) => (0,image_manifest/* isImageConfig */._m)(config));
-    // Of several platforms, one may be there without its layers.
+    // In an image for several platforms, some platforms may lack their layers.
     const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
     const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
     if (images.length > 0)
         return { kind: 'oci', images };
     throw (0,errors/* invalidTarball */.EK)(index === undefined
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
-        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
+        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar from docker export is a file system, not an image.');
 }
 /**
- * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
- * than there are in the tarball.
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may list more platforms
+ * than the tarball contains.
  */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
     let count = 0;
     const visit = (descriptors, around, names) => {
-        // Indexes that name one index many times have many paths in few bytes.
+        // Indexes that list the same index many times make many paths out of few bytes.
         count += descriptors.length;
         if (count > base_limits/* limits */.F.indexed)
             throw tooMany('index.json', count);
         for (const descriptor of descriptors) {
-            if ((0,image_manifest/* isAttestation */.H3)(descriptor) || !isManifestOrIndex(descriptor))
+            const isManifest = ['', image_manifest/* mediaTypes */.Ib.manifest, image_manifest/* mediaTypes */.Ib.dockerManifest].includes(descriptor.mediaType);
+            // An index may list other content, which is ignored (OCI image-spec, image-index.md).
+            if ((0,image_manifest/* isAttestation */.H3)(descriptor) || (!isManifest && !(0,image_manifest/* isIndex */.nw)(descriptor)))
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...(0,image_manifest/* namesOf */.eZ)(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
-                throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
+                throw (0,errors/* invalidTarball */.EK)(`The tarball's index.json names the manifest ${descriptor.digest}, which is not a JSON object of at most ${String(base_limits/* limits */.F.jsonBytes)} bytes (it has ${String(size)}).`);
             if (bytes === undefined)
                 continue;
             if ((0,image_manifest/* isIndex */.nw)(descriptor)) {
@@ -30635,7 +30670,7 @@ function manifestsIn(index, seen) {
                 continue;
             }
             const before = found.get(digest);
-            const manifest = before ?? { ...(0,image_manifest/* parseManifest */.Ng)(bytes, `manifest ${digest}`), digest, bytes, offset };
+            const manifest = before ?? { ...(0,image_manifest/* parseManifest */.Ng)(bytes, `manifest ${digest}`), offset };
             found.set(digest, {
                 ...manifest,
                 around: [...new Set([...(before?.around ?? []), ...around])],
@@ -30646,35 +30681,23 @@ function manifestsIn(index, seen) {
     visit((0,image_manifest/* parseIndex */.A1)(index, 'index.json'), [], []);
     return [...found.values()];
 }
-// An index may name other things, which are ignored (OCI image-spec, image-index.md).
-function isManifestOrIndex(descriptor) {
-    const { manifest, dockerManifest } = image_manifest/* mediaTypes */.Ib;
-    return (0,image_manifest/* isIndex */.nw)(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
-}
 function tooMany(where, count) {
     return (0,errors/* invalidTarball */.EK)(`The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(base_limits/* limits */.F.images)} images in one tarball.`);
 }
-/** Returns all manifests in the tarball, also those that no index names. */
+/** Returns all manifests in the tarball, including those that no index lists. */
 function looseManifests(seen) {
-    return seen.kept().flatMap(({ digest, bytes, offset }) => {
-        const manifest = (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
-        return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
+    return seen.blobs().flatMap(({ bytes, offset }) => {
+        const manifest = bytes && (0,errors/* attempt */.CD)(() => (0,image_manifest/* parseManifest */.Ng)(bytes, 'a manifest'), undefined);
+        return manifest === undefined ? [] : [{ ...manifest, offset, around: [] }];
     });
 }
 function ociImage({ references, ...manifest }, seen) {
     const by = `The tarball's manifest ${manifest.digest}`;
-    return checked({
-        references,
-        ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
-        manifests: [manifest],
-        manifestDigests: [manifest.digest, ...manifest.around],
-        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    }, seen);
+    const config = requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest);
+    const layers = manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest));
+    return checked({ references, ...config, manifests: [manifest], layers }, seen);
 }
-/**
- * Returns an image after comparing its config, its manifests and the tarball's entries.
- * @throws HandoverError `tarball-invalid`
- */
+/** Compares an image's config, its manifests and the tarball's entries. */
 function checked(image, seen) {
     for (const manifest of image.manifests) {
         const fault = (0,image_manifest/* configFault */.fT)(manifest, image.configBytes, image.config);
@@ -30685,51 +30708,45 @@ function checked(image, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-/** @param all manifests of the tarball, those that an index leads to first */
+/** Returns the digests of an image's manifests, then of the indexes that contain them. Empty for an image without a manifest. */
+function manifestDigestsOf({ manifests }) {
+    return [...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)])];
+}
+/** @param all the tarball's manifests, starting with those reachable from an index */
 function archiveImage({ config, repoTags, layers }, all, seen) {
     const by = "The tarball's manifest.json";
     const entry = requireConfig(seen.find(config), by, config);
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
-    const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
-    const references = referencesIn(repoTags);
-    const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
-    return checked(image, seen);
+    return checked({ references: referencesIn(repoTags), ...entry, manifests, layers: found }, seen);
 }
-/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
+// The error is not `invalid-input`, because the text is not an input of this step.
 function referencesIn(repoTags) {
     if (repoTags.length > base_limits/* limits */.F.references)
         throw invalidNames(`has ${String(repoTags.length)} references for one image`);
-    return repoTags.map((tag) => {
-        try {
-            return (0,image_reference/* parseReference */.F2)(tag);
-        }
-        catch (error) {
-            throw invalidNames(`calls an image by something that is no reference: ${(0,errors/* messageOf */.bD)(error)}`, error);
-        }
-    });
+    const invalidName = (error) => invalidNames(`gives an image a name that is not a reference: ${(0,errors/* messageOf */.bD)(error)}`, error);
+    return repoTags.map((tag) => (0,errors/* translated */.vE)(() => (0,image_reference/* parseReference */.F2)(tag), invalidName));
 }
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what, cause) {
     return (0,errors/* invalidTarball */.EK)(`The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(base_limits/* limits */.F.references)} references of the image.`, cause);
 }
 /**
- * Returns the manifests of an image in `manifest.json`, each once.
- * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
+ * Returns the manifests of an image in `manifest.json`, each once. Throws if there are manifests with its config, but all of them
+ * describe another image.
  */
 function manifestsOf(configDigest, layers, all) {
     const digests = layers.map(({ digest }) => digest).join();
     const own = all.filter(({ config }) => config.digest === configDigest);
     const fitting = own.filter((manifest) => (0,image_manifest/* isImageConfig */._m)(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
     const [first] = own;
-    if (first !== undefined && fitting.length === 0)
-        throw contradicting(first, contradiction(first));
-    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
-}
-function contradiction({ config }) {
-    return (0,image_manifest/* isImageConfig */._m)(config)
+    if (first === undefined || fitting.length > 0)
+        return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+    const { config } = first;
+    const fault = (0,image_manifest/* isImageConfig */._m)(config)
         ? 'lists other layers than its manifest.json'
         : `describes its config as ${(0,base_text/* quoteForeign */.xS)(config.mediaType)}, which is not an image's`;
+    throw contradicting(first, fault);
 }
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }, how) {
@@ -30744,22 +30761,21 @@ function requireConfig(entry, by, name) {
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
         return entry;
-    throw (0,errors/* invalidTarball */.EK)(`${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+    throw (0,errors/* invalidTarball */.EK)(`${by} names ${name}, which is not in the tarball.`, 'The tarball was truncated or edited, or made without all of its layers: make it again, for example with docker save.');
 }
 /** Checks the first bytes and the size of each layer against its manifests. */
 function requireLayers({ manifests, layers }, seen) {
     const described = manifests.flatMap((manifest) => manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })));
     const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
-    for (const { mediaType, size, entry } of [...own, ...described]) {
+    for (const { mediaType, size, entry } of [...described, ...own]) {
         if (entry === undefined)
             continue;
-        const wrong = (0,layer_form/* wrongForm */.ye)(mediaType, entry.packing);
-        if (wrong !== undefined || size !== entry.size)
-            throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+        const wrong = (0,tar_compression/* wrongForm */.ye)(mediaType, entry.packing);
+        if (wrong === undefined && size === entry.size)
+            continue;
+        const what = wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`;
+        throw (0,errors/* invalidTarball */.EK)(`The layer ${(0,base_text/* quoteForeign */.xS)(entry.path, 100)} in the tarball ${what}.`, 'The tarball was edited, or its tool stored something else as a layer: create it again with docker save.');
     }
-}
-function falseLayer(path, what) {
-    return (0,errors/* invalidTarball */.EK)(`The layer ${(0,base_text/* quoteForeign */.xS)(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
 }
 function requireDiffIds({ config, layers }, seen) {
     const { diffIds } = config;
@@ -30774,7 +30790,7 @@ function requireDiffIds({ config, layers }, seen) {
     });
 }
 /**
- * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * Selects the image with the wanted reference or, without one, the only image. Among several platforms, selects the matching one.
  * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
  */
 function chooseImage(images, wanted, platform) {
@@ -30784,7 +30800,7 @@ function chooseImage(images, wanted, platform) {
     const exact = candidates.filter((image) => (0,image_platform/* samePlatform */.my)(image.config.platform, platform));
     const fitting = exact.length > 0 ? exact : candidates.filter((image) => (0,image_platform/* runsOn */.k8)(image.config.platform, platform));
     const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
-    // One image in several platforms has one name, or none.
+    // An image for several platforms has the same name for each, or none.
     const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
     if (isOne && chosen === undefined)
         throw noPlatform(candidates, platform);
@@ -30792,18 +30808,6 @@ function chooseImage(images, wanted, platform) {
         return chosen;
     const there = images.map((image) => namesIn(image) || image.configDigest);
     throw new errors/* HandoverError */.Cu('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set the input `image` to one of them.');
-}
-/** Returns the image's contents by one of its manifests. */
-function contentsOf({ configDigest, configBytes, config }, manifest) {
-    return {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: manifest.digest,
-        manifestBytes: manifest.bytes,
-        manifestMediaType: manifest.mediaType,
-        layers: manifest.layers,
-    };
 }
 function namesIn({ references }) {
     return references.map(image_reference/* formatReference */.FH).join(', ');
@@ -30825,11 +30829,11 @@ var identity = __nccwpck_require__(4314);
 
 
 
-// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
-// references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
-// resolved from some kilobytes (identity.ts). Others show their images only in the whole tarball: `resolveTarball` resolves those
-// when the layers have passed, and before an index or manifest reaches the engine.
-/** The reference of an image that has none of its own. */
+// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and future
+// references. Only this file compares the images with the inputs' expectations. Most artifacts are resolved from some kilobytes
+// (identity.ts). For others, the images are known only after the whole tarball is read: `resolveTarball` resolves those after the
+// last layer, and before an index or manifest reaches the engine.
+/** The reference for an image without references. */
 const fallbackReference = (0,image_reference/* parseTaggedReference */.$R)('charon:local');
 /**
  * Resolves an artifact's images against a wish, and compares them with its expectations.
@@ -30838,14 +30842,14 @@ const fallbackReference = (0,image_reference/* parseTaggedReference */.$R)('char
 function resolveArtifact(found, wish) {
     const { identified, record } = found;
     const images = identified === undefined ? undefined : requireOne(selectImages(identified, wish.reference));
-    // A record alone is only a claim. It can be a reason to load nothing, never to load.
+    // A record alone is only a claim. It can be a reason to refuse an image, but never to load it.
     const claims = record === undefined ? [] : selectImages((0,image_record/* imagesOf */.IC)(record), wish.reference);
-    (0,expectations/* requireExpected */.q)(wish, images === undefined ? claims : identitiesOf(images));
+    (0,expectations/* requireExpected */.q)(wish, images?.map(({ identity }) => identity) ?? claims);
     return { ...found, wish, images };
 }
 /**
- * Returns all images with their own references. A wanted reference selects the image that has it, else the first image, and
- * becomes its only reference.
+ * Returns all images with their own references. A wanted reference selects the image with that reference, or else the first
+ * image, and becomes the image's only reference.
  */
 function selectImages(images, wanted) {
     if (wanted === undefined)
@@ -30859,17 +30863,14 @@ function ownReferences([first = fallbackReference, ...others]) {
 function hasReference(references, wanted) {
     return references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === (0,image_reference/* formatReference */.FH)(wanted));
 }
-function identitiesOf(images) {
-    return images.map(({ identity }) => identity);
-}
-/** Returns the same images as a list of at least one. */
+/** Returns the same images, typed as a list of at least one. */
 function requireOne([first, ...others]) {
     if (first === undefined)
         throw new RangeError('an artifact without an image');
     return [first, ...others];
 }
 /**
- * Returns the artifact with one image only, for a wish that must not select by guessing.
+ * Returns the artifact with only one image, for a wish that must not guess which image is meant.
  * @param wanted the reference of that image; undefined when the artifact contains one image
  * @throws HandoverError `image-not-found`
  */
@@ -30887,10 +30888,12 @@ function onlyImage(found, wanted) {
 /**
  * Resolves the images that a whole tarball contained against the artifact's record and its wish.
  * @param images all images of the tarball
+ * @param platform selects among several platforms
+ * @param needsManifest whether to refuse an image without a manifest of its own
  * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch`, `image-mismatch`,
  *   `revision-mismatch`
  */
-function resolveTarball(images, { record, wish, images: known }, { platform, needsManifest }) {
+function resolveTarball(images, { record, wish, images: known }, platform, needsManifest) {
     const selected = record === undefined
         ? unrecordedImages(images, wish.reference, platform)
         : recordedImages(images, record, wish.reference, known);
@@ -30899,12 +30902,13 @@ function resolveTarball(images, { record, wish, images: known }, { platform, nee
             'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
     requireDistinctReferences(selected);
     const resolved = requireOne(selected.map(resolvedImage));
-    // Known images were compared before, and the tarball has to contain these.
+    // Images that were identified before have already been compared, and the tarball must contain them.
+    const identities = resolved.map(({ identity }) => identity);
     if (known === undefined)
-        (0,expectations/* requireExpected */.q)(wish, identitiesOf(resolved));
+        (0,expectations/* requireExpected */.q)(wish, identities);
     return resolved;
 }
-/** Selects all images with a reference, or else the only image. */
+/** Selects all images with references or, if there are none, the only image. */
 function unrecordedImages(images, wanted, platform) {
     const choose = (reference) => {
         const image = chooseImage(images, reference, platform);
@@ -30919,7 +30923,7 @@ function unrecordedImages(images, wanted, platform) {
     const distinct = new Map(firsts.map((first) => [(0,image_reference/* formatReference */.FH)(first), first]));
     return [...distinct.values()].map(choose);
 }
-/** Selects the images in the record, which have to match the record and the identified images. */
+/** Selects the images in the record, which must match the record and the identified images. */
 function recordedImages(images, record, wanted, known) {
     return selectImages((0,image_record/* imagesOf */.IC)(record), wanted).map((recorded, position) => {
         const image = images.find(({ configDigest }) => configDigest === recorded.configDigest);
@@ -30933,11 +30937,7 @@ function recordedImages(images, record, wanted, known) {
         return { image, manifest, references: recorded.references };
     });
 }
-/**
- * @param known the digest of the manifest that was read by its position
- * @param recorded the digests in the record; may be empty
- * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
- */
+/** @param known the digest of the manifest read by its position; takes precedence over the digests in the record */
 function requireManifest({ manifests }, known, recorded) {
     const wanted = known === undefined ? recorded : [known];
     const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
@@ -30946,7 +30946,7 @@ function requireManifest({ manifests }, known, recorded) {
     const existing = manifests.map(({ digest }) => digest).join(', ') || 'none';
     throw (0,image_record/* corrupt */.qb)(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${existing})`);
 }
-/** Of two images with one reference, the second would replace the first, which would still count as verified. */
+/** Throws if two images share a reference: the second would replace the first, which would still count as verified. */
 function requireDistinctReferences(selected) {
     const owners = new Map();
     for (const { image, references } of selected)
@@ -30959,23 +30959,21 @@ function requireDistinctReferences(selected) {
             throw (0,errors/* invalidTarball */.EK)(`The tarball holds two images under the reference ${(0,image_reference/* formatReference */.FH)(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
         }
 }
-// A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
-// unpredictable.
+// A containerd store would generate a manifest for an image without one, from the layers in the store. The image ID would then
+// be unpredictable.
 function resolvedImage({ image, manifest, references }) {
-    const contents = manifest === undefined ? generatedContents(image) : contentsOf(image, manifest);
+    const contents = (0,image_manifest/* contentsOf */.KD)(image.configBytes, image.config, manifest ?? generatedManifest(image));
     const { config, configDigest, manifestDigest } = contents;
     const layerNames = image.layers.map(({ name }) => name);
     return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };
 }
-function generatedContents({ configDigest, configBytes, config, layers }) {
+function generatedManifest({ configDigest, configBytes, layers }) {
     const described = layers.map(({ digest, size, packing }) => ({
         digest,
         size,
         mediaType: (0,image_manifest/* layerMediaType */.sG)(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
-        annotations: {},
     }));
-    const manifest = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
-    return { configDigest, configBytes, config, ...manifest, layers: described };
+    return (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
 }
 /**
  * Returns which file of an artifact is the tarball. Without a record it is the only file, or the only one with a tarball's name.
@@ -30998,25 +30996,27 @@ var side_by_side = __nccwpck_require__(9173);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
 // EXTERNAL MODULE: ./build/load-image/digests.js
-var load_image_digests = __nccwpck_require__(1448);
+var digests = __nccwpck_require__(1448);
 // EXTERNAL MODULE: external "node:os"
 var external_node_os_ = __nccwpck_require__(8161);
+// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
+var disk_space = __nccwpck_require__(356);
 ;// CONCATENATED MODULE: ./build/shared/bytes/fan-out.js
 
 /**
- * Gives the same chunks to several consumers at the same time. Nothing is held: a chunk is requested when every consumer has requested
- * it, so the slowest sets the pace. Without consumers, all chunks are read and discarded.
+ * Gives the same chunks to several consumers at the same time. Nothing is buffered: a chunk is requested when every consumer has
+ * requested it, so the slowest consumer sets the pace. Without consumers, all chunks are read and discarded.
  * @param consumers each iterates over its chunks; one that stops early is no longer waited for
  * @returns the consumers' results, in their order
- * @throws the first error of the chunks or a consumer; the others' chunks then end with that error, and they are waited for
+ * @throws the first error of the chunks or a consumer; the other consumers' chunks end with that error, and all consumers are awaited
  */
 async function fanOut(chunks, consumers) {
     const ends = consumers.map(() => new ConsumersEnd());
     const failure = Promise.withResolvers();
-    failure.promise.catch(() => undefined); // thrown where it is raced
+    failure.promise.catch(() => undefined); // thrown by `allAsk`
     const taken = consumers.map(async (take, at) => {
         try {
-            return await take(ends[at] ?? chunks);
+            return await take(ends[at]?.chunks() ?? chunks);
         }
         catch (error) {
             failure.reject((0,errors/* asError */.zR)(error));
@@ -31031,14 +31031,14 @@ async function fanOut(chunks, consumers) {
         await allAsk();
         for await (const chunk of chunks) {
             for (const end of ends)
-                end.give({ done: false, value: chunk });
-            // Its memory is used again when the next one is requested.
+                end.give(chunk);
+            // The chunk's memory is reused when the next chunk is requested.
             await allAsk();
             if (consumers.length > 0 && ends.every((end) => end.hasLeft))
                 break;
         }
         for (const end of ends)
-            end.give({ done: true, value: undefined });
+            end.give(undefined);
     }
     catch (error) {
         for (const end of ends)
@@ -31051,55 +31051,53 @@ async function fanOut(chunks, consumers) {
 /** The chunks of one consumer. */
 class ConsumersEnd {
     hasLeft = false;
-    #failed;
-    #wanted;
     #asked = Promise.withResolvers();
-    /** Settles when the consumer requests the next chunk, or has left. */
+    #given = Promise.withResolvers();
+    /** Settles when the consumer requests the next chunk or leaves. */
     asks() {
         return this.#asked.promise;
     }
-    give(given) {
+    /** Gives the consumer a chunk; undefined ends its chunks. */
+    give(chunk) {
         if (this.hasLeft)
             return;
+        const { resolve } = this.#given;
         this.#asked = Promise.withResolvers();
-        this.#wanted?.resolve(given);
-        this.#wanted = undefined;
+        this.#given = Promise.withResolvers();
+        resolve(chunk);
     }
     fail(error) {
-        this.#failed = { error };
-        this.#wanted?.reject((0,errors/* asError */.zR)(error));
+        this.#given.promise.catch(() => undefined); // thrown at the next request
+        this.#given.reject((0,errors/* asError */.zR)(error));
     }
     leave() {
         this.hasLeft = true;
         this.#asked.resolve(undefined);
     }
-    [Symbol.asyncIterator]() {
-        return {
-            next: () => {
-                if (this.#failed !== undefined)
-                    return Promise.reject((0,errors/* asError */.zR)(this.#failed.error));
-                this.#wanted = Promise.withResolvers();
+    async *chunks() {
+        try {
+            for (;;) {
                 this.#asked.resolve(undefined);
-                return this.#wanted.promise;
-            },
-            return: () => {
-                this.leave();
-                return Promise.resolve({ done: true, value: undefined });
-            },
-        };
+                const chunk = await this.#given.promise;
+                if (chunk === undefined)
+                    return;
+                yield chunk;
+            }
+        }
+        finally {
+            this.leave();
+        }
     }
 }
 
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js
+var locks = __nccwpck_require__(2792);
 // EXTERNAL MODULE: external "node:fs"
 var external_node_fs_ = __nccwpck_require__(3024);
 // EXTERNAL MODULE: external "node:fs/promises"
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
-// EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
-var disk_space = __nccwpck_require__(356);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/bytes/own-folder.js
@@ -31166,12 +31164,13 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// Longer than any step: `timeout-minutes` is 5 days at most.
+// Longer than any step: `timeout-minutes` is at most 5 days.
 const longestStepMs = 6 * 24 * 60 * 60_000;
 const isLivingName = new RegExp(`^${locks/* livingNamePattern */.hd}$`);
 /**
- * Makes the folder of a path, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
- * @param held gets all that has to be disposed of
+ * Creates a path's folder, holds it, and locks the path among the processes of this project on this host. Removes what killed steps left.
+ * @param held receives everything to dispose of
+ * @returns the final path, the partial path, and a function that rethrows an error as the claim's `unwritable` error
  */
 async function claimPlace(path, held, claim) {
     const { unwritable, requireReplaceable, onTaken } = claim;
@@ -31181,7 +31180,7 @@ async function claimPlace(path, held, claim) {
     const { inside, wordsOf } = held.use(await folder);
     const place = (0,external_node_path_.join)(inside, (0,external_node_path_.basename)((0,external_node_path_.resolve)(path)));
     await requireReplaceable(place);
-    // Containers can share the network, and so the locks' namespace, without sharing the folder.
+    // Containers can share the network, and therefore the locks' namespace, without sharing the folder.
     const { dev, ino } = await (0,promises_.stat)(inside);
     const key = `${String(dev)}:${String(ino)}/${(0,external_node_path_.basename)(place)}`;
     const lock = held.use(await (0,locks/* lockKey */.TL)(key, 'free'));
@@ -31194,12 +31193,7 @@ async function claimPlace(path, held, claim) {
     };
     return { place, partial: `${place}.partial-${own.name}`, refuse };
 }
-/**
- * @param path of the complete file; its folder is made
- * @param advice what to do when the disk is full
- * @param log gets a warning when another process of this host is writing the same path
- * @throws HandoverError `invalid-input` when the path can't be written, or an existing file can't be replaced
- */
+/** Creates the file and its folder. Throws `invalid-input` if `path` can't be written or replaced, `not-enough-space` with `advice`. */
 async function partialFile(path, advice, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -31209,32 +31203,24 @@ async function partialFile(path, advice, log) {
             requireReplaceable: (there) => requireReplaceable(path, there),
             onTaken: (holder) => log.warning(contested(path, holder)),
         });
-        // No other user can have made a link there: the name is random, and must not exist.
+        // No other user can have created a link there: the name is random, and must not exist yet.
         const file = await (0,promises_.open)(partial, 'wx', 0o600).catch(refuse);
-        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => {
-            (0,external_node_fs_.rmSync)(partial, { force: true });
-        }));
+        opening.defer((0,forced_end/* onForcedEnd */.Gf)(() => (0,external_node_fs_.rmSync)(partial, { force: true })));
+        opening.defer(() => (0,promises_.rm)(partial, { force: true }));
+        // Closing it again after `commit` does nothing.
+        opening.use(file);
         const held = opening.move();
-        let closed = false;
-        const close = async () => {
-            if (!closed)
-                await file.close();
-            closed = true;
-        };
         return {
+            /** Returns the same chunks, and writes them. Throws `not-enough-space` if the disk is full. */
             tee: (chunks) => (0,disk_space/* teeFile */.rm)(chunks, file, path, advice),
             commit: async () => {
-                await close();
-                // Renaming over a file makes ext4 write the new one to the disk first: 0.3 s for 560 MB.
+                await file.close();
+                // Renaming over a file makes ext4 write the new file to the disk first: 0.3 s for 560 MB.
                 await (0,promises_.rm)(place, { force: true })
                     .then(() => (0,promises_.rename)(partial, place))
                     .catch(refuse);
             },
-            [Symbol.asyncDispose]: async () => {
-                await close();
-                await (0,promises_.rm)(partial, { force: true });
-                await held.disposeAsync();
-            },
+            [Symbol.asyncDispose]: () => held.disposeAsync(),
         };
     }
     catch (e_1) {
@@ -31254,11 +31240,9 @@ async function requireReplaceable(path, place) {
     // Replacing a device would remove it for all processes.
     if (existing?.isFile() === false)
         throw unwritable(path, `it is ${(0,files/* kindOf */.I)(existing)}, not a file`);
-    const [there, folder, uid] = [
-        await (0,promises_.lstat)(place).catch(() => undefined),
-        await (0,promises_.stat)((0,external_node_path_.dirname)(place)),
-        process.getuid?.(),
-    ];
+    const there = await (0,promises_.lstat)(place).catch(() => undefined);
+    const folder = await (0,promises_.stat)((0,external_node_path_.dirname)(place));
+    const uid = process.getuid?.();
     if (there === undefined || uid === undefined || uid === 0)
         return;
     // In a folder such as /tmp, only the file's or the folder's owner can replace a file (unlink(2), EPERM).
@@ -31267,18 +31251,18 @@ async function requireReplaceable(path, place) {
 }
 /**
  * Removes what killed steps of this user left next to a path: files or folders called `<path>.partial-<living name>`. Those of another host
- * or container, whose processes can't be seen from here, are removed when they are older than any step.
+ * or container, whose processes can't be seen from here, are removed if they are older than any step.
  */
 function removeRemains(path) {
     const prefix = `${(0,external_node_path_.basename)(path)}.partial-`;
-    return (0,own_folder/* removeOwn */.LO)((0,external_node_path_.dirname)(path), async (name, _kind, writtenMs) => {
+    return (0,own_folder/* removeOwn */.LO)((0,external_node_path_.dirname)(path), async (name, { mtimeMs }) => {
         const owner = name.slice(prefix.length);
         if (!name.startsWith(prefix) || !isLivingName.test(owner))
             return false;
-        return (await (0,locks/* isOfAnotherScope */.Px)(owner)) ? Date.now() - writtenMs > longestStepMs : (0,locks/* isDead */.XU)(owner);
+        return (await (0,locks/* isOfAnotherScope */.Px)(owner)) ? Date.now() - mtimeMs > longestStepMs : (0,locks/* isDead */.XU)(owner);
     });
 }
-// Only a warning: the upload or load of each step is still correct.
+// This is only a warning: each step still uploads or loads correctly.
 function contested(path, holder) {
     return (`Another step on this host is writing the tarball ${path} now (${holder}): the step that ends last overwrites the other's ` +
         'file. Give each step its own file, such as `tarball: ${{ runner.temp }}/charon.tar`.');
@@ -31301,9 +31285,13 @@ async function engineTags({ engine, log }) {
     const own = await (0,locks/* livingName */.$Q)();
     const added = [];
     return {
+        /** The images that were already in the engine. */
         before,
+        /** A unique repository. */
         repository: `${host}/${own.name}`,
+        /** The name of the repository that the engine pulls from this step. */
         loopbackName: `${loopback}${own.name}`,
+        /** Registers a temporary tag for removal. The tag need not exist on dispose. */
         add: (name) => void added.push(name),
         [Symbol.asyncDispose]: async () => {
             for (const name of added.splice(0).reverse()) {
@@ -31324,7 +31312,7 @@ async function takeAway({ forCleanUp }, here, name) {
         return;
     if (!here.has(image.imageId) || image.repoTags.some((tag) => tag !== name))
         return forCleanUp.untag(name);
-    // The image was untagged before. A name with a digest can't be released, so it gets a tag first.
+    // The image was untagged before. A name with a digest can't be released, so the image gets a tag first.
     if (!name.includes('@'))
         return release(name);
     const tag = `${name.replace(/@.*/, '')}:1`;
@@ -31334,8 +31322,8 @@ async function takeAway({ forCleanUp }, here, name) {
         await release(tag);
 }
 /**
- * Removes what killed steps left behind. Failures are ignored.
- * @param found names of the image that was found. A list of the containerd store omits names by digest of a tagged image.
+ * Removes temporary tags that killed steps left behind. Ignores failures.
+ * @param found names of the image that was found; the containerd store's list omits a tagged image's names by digest
  */
 async function sweepTags(tools, found) {
     const listed = await tools.engine.images().catch(() => []);
@@ -31354,6 +31342,8 @@ async function sweep({ engine, log }, names) {
     }
 }
 
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
 ;// CONCATENATED MODULE: ./build/shared/docker/tag-guard.js
 var tag_guard_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -31410,12 +31400,10 @@ var tag_guard_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
-// A cancelled step has little time.
+
+// Tags to restore at once: a cancelled step has little time.
 const atOnce = 8;
-/**
- * @param onTrouble called with a message if a reference can't be restored
- * @param claim on the references, released after that
- */
+/** @param claim the claim on the references; released on dispose */
 function guardTags(engine, onTrouble, claim) {
     const changes = [];
     let keepsAll = false;
@@ -31439,6 +31427,7 @@ function guardTags(engine, onTrouble, claim) {
         }
     };
     return {
+        /** Runs work that sets a reference, such as a pull. Rethrows its error. */
         during: async (reference, work) => {
             const here = new Set((await engine.images()).map(({ imageId }) => imageId));
             const before = (await engine.inspect(reference))?.imageId;
@@ -31450,38 +31439,34 @@ function guardTags(engine, onTrouble, claim) {
                 changes.push({ reference, before, after, wasHere: after !== undefined && here.has(after) });
             }
         },
+        /** Tags an image, and returns the reference's image. `known` was just inspected. Throws `load-failed`. */
         tag: async (image, reference, known) => {
             const after = known?.imageId ?? (await engine.inspect(image))?.imageId ?? image;
             const before = (known === undefined ? await engine.inspect(reference) : known.before)?.imageId;
-            // Also if the command fails after it has set the tag.
+            // Recorded first, because the command may fail after it has set the tag.
             changes.push({ reference, before, after, wasHere: true });
             await engine.tag(image, reference);
             return engine.inspect(reference);
         },
+        /** Keeps all references. */
         keep: () => void (keepsAll = true),
         [Symbol.asyncDispose]: async () => {
-            const references = keepsAll ? [] : [...new Set(changes.map(({ reference }) => reference))];
-            for (let at = 0; at < references.length; at += atOnce) {
-                await Promise.all(references.slice(at, at + atOnce).map(putBackAll));
-            }
+            const references = new Set(keepsAll ? [] : changes.map(({ reference }) => reference));
+            await (0,pool/* inPool */.Q)(references, atOnce, putBackAll);
             await claim?.[Symbol.asyncDispose]();
         },
     };
 }
-// Two steps that set the same reference at the same time can't tell whose tag it is. So a step claims its references before it inspects
-// them, and releases them after they are verified or restored. A claim works between the steps of this project on this machine (locks.ts).
-/** Returns the name of an engine for all steps on this machine. */
+// If two steps set the same reference at the same time, neither can tell which of them set it. So a step claims its references before it
+// inspects them, and releases them after they are verified or restored. A claim only affects this project's steps on this machine
+// (locks.ts).
+/** Returns an engine's name, which is the same in all steps on this machine. */
 function placeOf({ hostName, dataRoot }) {
     return `${hostName} ${dataRoot}`;
 }
-// Longer than a step needs to tag its images, and than most pulls and pushes.
+// Longer than a step needs to tag its images, and longer than most pulls and pushes.
 const usualWaits = { 'this-user': 120_000, 'other-user': 120_000, stranger: 10_000 };
-/**
- * Claims references in some engines. The order is fixed, so that two steps can't wait for each other.
- * @param waits how long to wait for another process before a warning
- * @returns disposed of to release them
- * @throws AbortError if the signal is aborted
- */
+/** Claims references in engines until dispose, in a fixed order, so that two steps can't wait for each other. */
 async function claimTags(places, references, { log, signal }, waits = usualWaits) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -31492,9 +31477,7 @@ async function claimTags(places, references, { log, signal }, waits = usualWaits
             const lock = await (0,locks/* awaitKey */.O_)(key, {
                 signal,
                 waits,
-                onWait: (holder) => {
-                    log.info(`Waiting for another step that sets ${name}: ${holder}.`);
-                },
+                onWait: (holder) => log.info(`Waiting for another step that sets ${name}: ${holder}.`),
                 onGiveUp: (holder) => {
                     log.warning(`Setting ${name} without waiting any longer for ${holder}. If one of the two fails, the reference may be removed.`);
                 },
@@ -31525,13 +31508,13 @@ var external_node_crypto_ = __nccwpck_require__(7598);
 
 
 /**
- * The bytes of a tarball that both image stores load: an OCI layout and the Docker archive's `manifest.json` in one tar (what
- * `docker save` has written since Docker 25). Layers come first, each once, as they arrive; the small entries come last, when
- * the images are known. In chunks of at most 1 MiB.
+ * Returns the bytes of a tarball that both image stores load, in chunks of at most 1 MiB. It is an OCI layout with the Docker
+ * archive's `manifest.json`, as `docker save` has written it since Docker 25. Layers come first, each once, as they arrive. The
+ * small entries come last, when the images are known.
  * @param layers each once, in any order
- * @param images asked for when all layers have come
+ * @param images called when all layers have arrived
  * @param told called at the end with the whole tarball's facts
- * @throws HandoverError `tarball-invalid` when a layer of an image is not there; what `layers` and `images` throw
+ * @throws HandoverError `tarball-invalid` when a layer of an image is missing; errors of `layers` and `images`
  */
 async function* tarballChunks(layers, images, told) {
     const offsets = new Map();
@@ -31542,9 +31525,9 @@ async function* tarballChunks(layers, images, told) {
     };
     for (const folder of ['blobs/', 'blobs/sha256/'])
         yield count(tarHeader(folder, 0));
-    for await (const layer of layers) {
-        offsets.set(layer.digest, position + tarBlock);
-        for await (const chunk of blobEntry(layer))
+    for await (const { digest, size, chunks } of layers) {
+        offsets.set(digest, position + tarBlock);
+        for await (const chunk of tarEntry(blobName(digest), size, chunks()))
             yield count(chunk);
     }
     const named = await images();
@@ -31556,35 +31539,50 @@ async function* tarballChunks(layers, images, told) {
     yield count(endOfArchive);
     told({ size: position, offsets });
 }
-async function* blobEntry({ digest, size, chunks }) {
-    yield tarHeader(blobName(digest), size);
-    yield* chunks();
-    yield Buffer.alloc(tarPadding(size));
+/** Returns the bytes of a tar entry with `size` bytes of content. */
+async function* tarEntry(name, size, content) {
+    yield (0,tar_header/* tarHeader */.pI)(name, size);
+    yield* content;
+    yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
 }
 /** Returns the bytes of a tar of some blobs and the index that lists them. */
 async function* indexedBlobs(index, blobs) {
-    for (const blob of blobs)
-        yield* blobEntry(blob);
+    for (const { digest, size, chunks } of blobs)
+        yield* tarEntry(blobName(digest), size, chunks());
     yield smallEntry('index.json', index);
     yield endOfArchive;
 }
 function smallEntry(name, bytes) {
     return Buffer.concat([(0,tar_header/* tarHeader */.pI)(name, bytes.length), bytes, Buffer.alloc((0,tar_header/* tarPadding */.vr)(bytes.length))]);
 }
+/** Returns what follows the layers in a tarball: the small entries and the end of the archive. */
+function tarballEnd(images) {
+    return [...[...smallEntries(images)].map(([name, bytes]) => smallEntry(name, bytes)), tar_header/* endOfArchive */.PG];
+}
 /**
  * Returns the entries other than layers: configs, manifests, `index.json` and `manifest.json`. A containerd store finds a layer by its
  * digest, whatever its name in the tar (containerd core/images/archive/importer.go); the classic store by that name.
  */
 function smallEntries(images) {
-    const descriptors = images.flatMap(({ image, references }) => describe(image, references));
+    const archive = images.map(({ image, references, layerNames }) => ({
+        Config: (0,image_digest/* blobName */.PF)(image.configDigest),
+        RepoTags: references.map(image_reference/* formatReference */.FH),
+        Layers: layerNames ?? image.layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)),
+    }));
+    return new Map([...layoutEntries(images), ['manifest.json', tarball_writer_json(archive)]]);
+}
+/** Returns the files of an OCI layout other than layers. The annotations are those of its index. */
+function layoutEntries(images, annotations) {
     return new Map([
         ...images.flatMap(({ image }) => [
             [(0,image_digest/* blobName */.PF)(image.configDigest), image.configBytes],
             [(0,image_digest/* blobName */.PF)(image.manifestDigest), image.manifestBytes],
         ]),
         ['oci-layout', tarball_writer_json({ imageLayoutVersion: '1.0.0' })],
-        ['index.json', tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: descriptors })],
-        ['manifest.json', tarball_writer_json(images.map(archiveManifestOf))],
+        [
+            'index.json',
+            tarball_writer_json({ schemaVersion: 2, mediaType: image_manifest/* mediaTypes */.Ib.index, manifests: images.flatMap(describe), annotations }),
+        ],
     ]);
 }
 function tarball_writer_requireLayers(images, written) {
@@ -31592,16 +31590,16 @@ function tarball_writer_requireLayers(images, written) {
     if (missing !== undefined)
         throw invalidLayout(`The layer ${missing.digest} is not in the OCI layout.`);
 }
-function describe(image, references) {
+function describe({ image, references }) {
     const { platform } = image.config;
     const { os, architecture, variant } = platform;
     const descriptor = {
         mediaType: image.manifestMediaType,
         digest: image.manifestDigest,
         size: image.manifestBytes.length,
-        ...((0,image_platform/* isKnown */.qE)(platform) ? { platform: { architecture, os, variant } } : {}),
+        platform: (0,image_platform/* isKnown */.qE)(platform) ? { architecture, os, variant } : undefined,
     };
-    // containerd names an image after the first annotation, the OCI tools after the second.
+    // containerd takes the image's name from the first annotation, OCI tools from the second.
     return references.map((reference) => ({
         ...descriptor,
         annotations: {
@@ -31609,14 +31607,6 @@ function describe(image, references) {
             'org.opencontainers.image.ref.name': reference.tag ?? 'latest',
         },
     }));
-}
-function archiveManifestOf({ image, references, layerNames }) {
-    const { configDigest, layers } = image;
-    return {
-        Config: (0,image_digest/* blobName */.PF)(configDigest),
-        RepoTags: references.map(image_reference/* formatReference */.FH),
-        Layers: layerNames ?? layers.map(({ digest }) => (0,image_digest/* blobName */.PF)(digest)),
-    };
 }
 function tarball_writer_json(value) {
     return Buffer.from(JSON.stringify(value));
@@ -31633,22 +31623,23 @@ function tarball_writer_json(value) {
 
 
 
-/** Returns the path of a blob in an OCI layout (OCI image-spec, image-layout.md). */
+
+/** Returns the path of a blob in the folder of an OCI layout. */
 function blobPath(layout, digest) {
-    return (0,external_node_path_.join)(layout, 'blobs', 'sha256', (0,image_digest/* hexOf */.ZD)(digest));
+    return (0,external_node_path_.join)(layout, (0,image_digest/* blobName */.PF)(digest));
 }
 /**
- * Reads the one image for `platform` out of an OCI layout directory and checks that all its blobs are there.
- * @param replaced layers with another digest in the layout: the image then gets a new manifest
- * @throws HandoverError `tarball-invalid` when a blob is missing or has other bytes, or the platform is missing
+ * Reads the only image for `platform` from an OCI layout directory, and checks that it has all of its blobs.
+ * @param replaced layers that have a different digest in the layout; if there are any, the image gets a new manifest
+ * @throws HandoverError `tarball-invalid` when a blob is missing or damaged, or the platform is missing
  */
-async function readOciLayout(layout, platform, replaced = new Map()) {
+async function readOciLayout(layout, platform, replaced) {
     const { descriptor } = await findManifest(layout, { listed: await readIndex(layout) }, platform);
     return readImage(layout, descriptor, platform, replaced);
 }
 /**
- * Reads the image with the wanted name, or else the only one, as `readOciLayout` does.
- * @throws HandoverError as `readOciLayout`; `image-not-found` when several images could be meant
+ * Reads the image with the wanted name or, without one, the only image, like `readOciLayout`.
+ * @throws HandoverError like `readOciLayout`; `image-not-found` when the choice is ambiguous
  */
 async function readNamedImage(layout, platform, wanted, replaced) {
     const index = await readIndex(layout);
@@ -31670,8 +31661,8 @@ async function readNamedImage(layout, platform, wanted, replaced) {
     };
 }
 /**
- * Returns the attestations of a found image; undefined without any. The layout's own index is returned if it lists nothing else, because
- * its digest is the one that the build reported.
+ * Returns the attestations of a found image, or undefined if it has none. Returns the layout's own index if it lists nothing else,
+ * because the build reported that index's digest.
  */
 async function readAttestations(layout, { descriptor, listed, bytes }, platform) {
     const own = listed.filter((item) => isAttestationOf(item, descriptor.digest));
@@ -31692,8 +31683,7 @@ async function readIndex(layout) {
     return parseIndex(index, 'index.json');
 }
 async function readImage(layout, descriptor, platform, replaced = new Map()) {
-    const manifestBytes = await readJsonBlob(layout, descriptor);
-    const manifest = parseManifest(manifestBytes, `manifest ${descriptor.digest}`);
+    const manifest = parseManifest(await readJsonBlob(layout, descriptor), `manifest ${descriptor.digest}`);
     requireConfigSize(manifest.config.size);
     const configBytes = await readJsonBlob(layout, manifest.config);
     const config = parseConfig(configBytes, `config ${manifest.config.digest}`);
@@ -31705,21 +31695,13 @@ async function readImage(layout, descriptor, platform, replaced = new Map()) {
         throw invalidLayout(`The manifest ${descriptor.digest} ${fault}.`);
     const layers = manifest.layers.map((layer) => ({ ...layer, ...replaced.get(layer.digest) }));
     await Promise.all(layers.map((layer, position) => requireLayer(layout, layer, config.diffIds[position])));
-    const unchanged = {
-        configDigest: manifest.config.digest,
-        configBytes,
-        config,
-        manifestDigest: descriptor.digest,
-        manifestBytes,
-        manifestMediaType: manifest.mediaType,
-        layers,
-    };
-    return replaced.size === 0 ? unchanged : { ...unchanged, ...formatManifest(manifest.config, layers) };
+    const stored = replaced.size === 0 ? manifest : formatManifest(manifest.config, layers);
+    return contentsOf(configBytes, config, stored);
 }
 async function findManifest(layout, index, platform) {
     const images = index.listed.filter((item) => !isAttestation(item));
     const match = images.find((item) => item.platform !== undefined && samePlatform(item.platform, platform));
-    // An index lists an image with several names once for each.
+    // An index lists an image with several names once per name.
     const only = new Set(images.map(({ digest }) => digest)).size === 1 ? images[0] : undefined;
     const found = match ?? only;
     if (found === undefined) {
@@ -31743,7 +31725,7 @@ async function readJsonBlob(layout, descriptor) {
 }
 async function requireLayer(layout, layer, diffId) {
     await requireBlob(layout, layer);
-    const head = await fileHead(blobPath(layout, layer.digest), layerHeadBytes);
+    const head = await fileHead(blobPath(layout, layer.digest), tarBlock);
     const packing = layerPackingOf(head);
     const wrong = wrongForm(layer.mediaType, packing);
     if (wrong !== undefined)
@@ -31829,12 +31811,12 @@ var layout_folder_disposeResources = (undefined && undefined.__disposeResources)
 
 
 
-// In index.json, marks a layout of this project.
+// An annotation in index.json that marks a layout of this project.
 const mark = 'io.image-handover.layout';
 const advice = 'Set `oci-layout` to a path on a filesystem with more space.';
 /**
- * @param path of the complete folder; its parents are made
- * @throws HandoverError `invalid-input` when it can't be there
+ * @param path of the complete folder; its parents are created
+ * @throws HandoverError `invalid-input` when the folder can't be created there
  */
 async function layoutFolder(path, log) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -31847,8 +31829,8 @@ async function layoutFolder(path, log) {
             requireReplaceable: async (there) => (await openReplaced(path, layoutAt(there), there))?.keep(),
             onTaken: (holder) => log.warning(`Another step on this host is writing ${path} at this moment (${holder}).`),
         });
-        // Its owner's alone until it is whole.
-        const folder = orElse(() => (0,own_folder/* makeOwnFolder */.xc)(partial), refuse);
+        // Only its owner has access until it is complete.
+        const folder = (0,errors/* translated */.vE)(() => (0,own_folder/* makeOwnFolder */.xc)(partial), refuse);
         opening.defer((0,forced_end/* onForcedEnd */.Gf)(folder.remove));
         opening.defer(folder.remove);
         const { inside } = folder;
@@ -31859,7 +31841,7 @@ async function layoutFolder(path, log) {
             tee: (chunks) => teeBlob(chunks, inside, path, sizes),
             commit: async (images) => {
                 layout_folder_requireLayers(images, sizes);
-                for (const [name, bytes] of layoutEntries(images))
+                for (const [name, bytes] of layoutEntries(images, { [mark]: '1' }))
                     await (0,promises_.writeFile)((0,external_node_path_.join)(inside, name), bytes);
                 await (0,promises_.chmod)(inside, 0o755);
                 const put = isMount ? putInside(path, folder, folderOf(place)) : putInPlace(path, folder, partial, place);
@@ -31904,18 +31886,10 @@ function layout_folder_requireLayers(images, sizes) {
         throw (0,image_manifest/* invalidLayout */.YG)(`The layer ${digest} ${seen}; its manifest says ${String(size)} bytes.`);
     }
 }
-/** Returns the tarball's small entries without Docker's own, and with this project's mark. */
-function layoutEntries(images) {
-    const entries = new Map(smallEntries(images));
-    entries.delete('manifest.json');
-    const index = (0,json/* parseJson */.qF)(entries.get('index.json')?.toString() ?? '');
-    entries.set('index.json', Buffer.from(JSON.stringify({ ...((0,json/* isObject */.Gv)(index) ? index : {}), annotations: { [mark]: '1' } })));
-    return entries;
-}
 async function putInPlace(path, folder, partial, place) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        // A name like that of a partial folder, so that a later step removes it when this one is killed.
+        // The name looks like that of a partial folder, so that a later step removes it if this step is killed.
         const aside = layout_folder_addDisposableResource(env_2, await (0,locks/* livingName */.$Q)(), true);
         const before = `${place}.partial-${aside.name}`;
         const replaced = await openReplaced(path, place, before);
@@ -31952,11 +31926,11 @@ async function putInside(path, folder, place) {
         (0,external_node_fs_.renameSync)((0,external_node_path_.join)(folder.inside, name), (0,external_node_path_.join)(place, name));
     folder.remove();
 }
-/** Returns the folder of a claimed file. It is held under a path that is a link, which lstat follows with a slash at its end. */
+/** Returns the folder of a claimed file. It is kept open under a path that is a link; a trailing slash makes lstat follow it. */
 function folderOf(file) {
     return `${(0,external_node_path_.dirname)(file)}/`;
 }
-/** Returns whether another filesystem, or another folder, is mounted at a path (proc_pid_mountinfo(5), field 5). */
+/** Returns whether a filesystem or another folder is mounted at a path (proc_pid_mountinfo(5), field 5). */
 async function isMountPoint(path) {
     const real = await (0,promises_.realpath)(path).catch(() => undefined);
     const mounts = await (0,promises_.readFile)('/proc/self/mountinfo', 'utf8').catch(() => '');
@@ -31964,17 +31938,17 @@ async function isMountPoint(path) {
     return mounts.split('\n').some((line) => unescaped(line.split(' ')[4]) === real);
 }
 /**
- * Opens the layout of an earlier step that is to be replaced; returns undefined where nothing is, or an empty folder.
- * @param removedAt where it will have been moved to
- * @throws HandoverError `invalid-input` when something else is there, or another user's
+ * Opens an earlier step's layout that will be replaced. Returns undefined if nothing is there, or only an empty folder.
+ * @param removedAt where it will be moved to
+ * @throws HandoverError `invalid-input` when something else is there, or a layout of another user
  */
 async function openReplaced(path, place, removedAt) {
-    // Other errors of the path are thrown when the folder is made.
+    // Other errors with this path are thrown when the folder is created.
     const there = await (0,promises_.lstat)(place).catch(() => undefined);
     if (there === undefined)
         return undefined;
     if (!there.isDirectory())
-        throw layout_folder_unwritable(path, 'it is no folder');
+        throw layout_folder_unwritable(path, 'it is not a folder');
     const refuse = (error) => {
         throw layout_folder_unwritable(path, (0,errors/* messageOf */.bD)(error), error);
     };
@@ -31982,7 +31956,7 @@ async function openReplaced(path, place, removedAt) {
     const names = all.filter((name) => !name.startsWith('index.json.partial-'));
     if (names.length === 0)
         return undefined;
-    const folder = orElse(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), refuse);
+    const folder = (0,errors/* translated */.vE)(() => (0,own_folder/* openOwnFolder */.NL)(place, removedAt), refuse);
     if (await isOurs(folder.inside))
         return folder;
     folder.keep();
@@ -31991,16 +31965,8 @@ async function openReplaced(path, place, removedAt) {
 }
 async function isOurs(path) {
     const text = await (0,files/* readSmallFile */.EW)((0,external_node_path_.join)(path, 'index.json'), base_limits/* limits */.F.jsonBytes).catch(() => Buffer.alloc(0));
-    const index = (0,json/* parseJson */.qF)(text.toString());
-    return (0,json/* isObject */.Gv)(index) && (0,json/* isObject */.Gv)(index['annotations']) && index['annotations'][mark] !== undefined;
-}
-function orElse(work, otherwise) {
-    try {
-        return work();
-    }
-    catch (error) {
-        return otherwise(error);
-    }
+    const index = (0,json/* objectOf */.Xy)((0,json/* parseJson */.qF)(text.toString()));
+    return (0,json/* objectOf */.Xy)(index['annotations'])[mark] !== undefined;
 }
 function layout_folder_unwritable(path, why, cause) {
     return (0,errors/* invalidInput */.aY)(`The OCI layout can't be written to ${path}: ${why}.`, 'Set `oci-layout` to a folder that isn’t there yet, or is empty, where this job may write.', cause);
@@ -32018,14 +31984,14 @@ var external_node_stream_promises_ = __nccwpck_require__(6466);
 
 
 
-// A classic store spends much of its time on unpacking gzip, in one thread. This step unpacks large gzip layers on another core. The
-// digest of such a layer is then its diff ID. The image's config, and so its ID, is unchanged.
-/** Size of the length at the end of a gzip file, in bytes. That is the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
+// A classic store spends much of its time unpacking gzip in one thread. So this step unpacks large gzip layers on another core. The digest
+// of such a layer is then its diff ID. The image's config doesn't change, so the image's ID doesn't either.
+/** Bytes at the end of a gzip file that hold the unpacked length modulo 2^32 (RFC 1952 section 2.3.1). */
 const gzipTrailerBytes = 4;
 /**
  * Unpacks a gzip layer.
  * @returns `size` bytes in total
- * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that length; what `chunks` throws
+ * @throws HandoverError `load-failed` while iterating, unless the bytes are a gzip file of that unpacked length; and any error of `chunks`
  */
 async function* plainLayerChunks(chunks, size) {
     let length = 0;
@@ -32043,25 +32009,25 @@ async function* plainLayerChunks(chunks, size) {
         throw source.failed ? error : unfit((0,errors/* messageOf */.bD)(error), error);
     }
     if (length !== size)
-        throw unfit(`it doesn't have the ${String(size)} bytes that its end says`);
+        throw unfit(`its unpacked length is not the ${String(size)} bytes recorded at its end`);
 }
 function unfit(why, cause) {
     return new errors/* HandoverError */.Cu('load-failed', `A layer can't be unpacked while it is sent: ${why}.`, 'Set `overlap: false`.', cause);
 }
-// A request for the end of a smaller layer would take longer than unpacking it.
+// Requesting the end of a smaller layer would take longer than unpacking it.
 const minBytes = 4 * 1024 * 1024;
 /**
  * Describes a gzip layer in its uncompressed form.
  * @param diffId its uncompressed digest, from the image's config
- * @returns undefined for a small layer, and for one whose unpacked length is unknown
+ * @returns undefined for a small layer, or if the unpacked length is unknown
  */
 async function gunzippedLayer({ mediaType, size, offset }, diffId, read) {
-    // `….tar+gzip` of OCI, `….tar.gzip` of Docker.
+    // `….tar+gzip` in OCI, `….tar.gzip` in Docker.
     if (size < minBytes || !/\.tar[+.]gzip$/.test(mediaType))
         return undefined;
     const end = offset + size;
     const length = (await (0,bytes_chunks/* copiedBytes */.QB)(read(end - gzipTrailerBytes, end, () => undefined))).readUInt32LE();
-    // A file of several members ends with the length of the last one.
+    // A gzip file with several members ends with the length of only the last one.
     return length < size ? undefined : { digest: diffId, size: length };
 }
 
@@ -32077,9 +32043,9 @@ async function gunzippedLayer({ mediaType, size, offset }, diffId, read) {
 
 
 /**
- * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines accept
- * plain HTTP from the loopback interface (dockerd, "insecure registries"). The random repository name is needed to read anything.
- * Users that can list this machine's processes can see it there.
+ * Serves the part of the OCI distribution spec that a pull by digest needs (sections "Pulling manifests" and "Pulling blobs"). Engines
+ * accept plain HTTP from the loopback interface (dockerd, "insecure registries"). Without the random repository name, nothing can be read.
+ * Users who can list this machine's processes can see the name there.
  * @param name the start of the repository's name
  */
 async function loopbackRegistry(image, name) {
@@ -32115,7 +32081,7 @@ function findBlob(image, repository, path) {
 }
 async function answer(request, response, blob, onFailure) {
     if (blob === undefined) {
-        // The only other path that clients request shows that this is a registry.
+        // Clients request only one other path, to check that this is a registry.
         response.writeHead(request.url === '/v2/' ? 200 : 404, { 'content-length': 0 }).end();
         return;
     }
@@ -32124,9 +32090,9 @@ async function answer(request, response, blob, onFailure) {
         response.end();
         return;
     }
-    // The first byte may arrive much later.
+    // The headers are sent now, because the first byte may arrive much later.
     response.flushHeaders();
-    // A closed connection is no error here: the client requests the blob again, or its command fails with the reason.
+    // A closed connection is not an error here: the client requests the blob again, or its command fails with the reason.
     await (0,external_node_stream_promises_.pipeline)((0,bytes_chunks/* streamableChunks */.V$)((0,bytes_chunks/* watchedChunks */.bM)(blob.chunks(), onFailure)), response).catch(() => undefined);
 }
 /**
@@ -32137,22 +32103,22 @@ async function answer(request, response, blob, onFailure) {
  */
 async function offerImage(ranged, store, watch) {
     const { contents, layers } = ranged;
-    const { configDigest, configBytes, manifestDigest, manifestBytes, manifestMediaType } = contents;
+    const { configDigest, configBytes, config } = contents;
     const plain = store.keepsBlobs ? new Map() : await plainLayers(ranged);
-    const config = [configDigest, smallBlob(configBytes, image_manifest/* mediaTypes */.Ib.config)];
-    const blobs = [config, ...layerBlobs(ranged, plain, watch)];
-    if (plain.size === 0) {
-        const manifest = [manifestDigest, smallBlob(manifestBytes, manifestMediaType)];
-        return { image: { manifestDigest, blobs: new Map([...blobs, manifest]) }, unpacked: new Set() };
-    }
-    // A different manifest with the same config is the same image in the classic store.
     const described = layers.map((layer) => offeredAs(layer, plain));
-    const other = (0,image_manifest/* formatManifest */.L_)({ digest: configDigest, size: configBytes.length }, described);
-    const manifest = [other.manifestDigest, smallBlob(other.manifestBytes, other.manifestMediaType)];
-    return {
-        image: { manifestDigest: other.manifestDigest, blobs: new Map([...blobs, manifest]) },
-        unpacked: new Set(plain.keys()),
-    };
+    // A different manifest with the same config is the same image in the classic store.
+    const descriptor = { digest: configDigest, size: configBytes.length };
+    const { manifestDigest, manifestBytes, manifestMediaType } = plain.size === 0 ? contents : (0,image_manifest/* contentsOf */.KD)(configBytes, config, (0,image_manifest/* formatManifest */.L_)(descriptor, described));
+    const blobs = new Map([
+        [configDigest, smallBlob(configBytes, image_manifest/* mediaTypes */.Ib.config)],
+        [manifestDigest, smallBlob(manifestBytes, manifestMediaType)],
+        ...layerBlobs(ranged, plain, watch),
+    ]);
+    return { manifestDigest, blobs, unpacked: new Set(plain.keys()) };
+}
+/** Returns an image's layers without duplicates. */
+function distinctLayers({ layers }) {
+    return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
 }
 /** Returns the layers to offer unpacked, by their digest in the manifest. */
 async function plainLayers({ contents, layers, read }) {
@@ -32164,13 +32130,12 @@ async function plainLayers({ contents, layers, read }) {
     }));
     return new Map(found.flat());
 }
-function layerBlobs({ layers, read }, plain, watch) {
+function layerBlobs(image, plain, watch) {
     const turns = new LayerTurns();
-    const distinct = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
-    return distinct.map((layer, position) => {
+    return distinctLayers(image).map((layer, position) => {
         const { digest, size, mediaType } = offeredAs(layer, plain);
         const bytes = () => {
-            const stored = (0,identity/* layerBytes */.t2)(layer, read, watch.onBytes);
+            const stored = (0,identity/* layerBytes */.t2)(layer, image.read, watch.onBytes);
             return plain.has(layer.digest) ? plainLayerChunks(stored, size) : stored;
         };
         const chunks = () => {
@@ -32190,18 +32155,27 @@ function smallBlob(bytes, mediaType) {
 // An engine requests all layers within about 20 ms, in any order.
 const graceMs = 100;
 /**
- * Sends layers one at a time, the lowest first, because the engine unpacks them in that order. A layer waits briefly for lower ones that
- * haven't been requested: the engine may have them.
+ * Sends layers one at a time, the lowest first, because the engine unpacks them in that order. A layer waits only briefly for lower layers
+ * that haven't been requested, because the engine may already have them.
  * @internal
  */
 class LayerTurns {
     #asked = new Set();
     #waiting = [];
     #taken = false;
-    #grace = 'unused';
+    #isGraceOver = false;
     /** Yields the chunks when it is this layer's turn. */
     async *pass(position, chunks) {
-        await this.#turn(position);
+        if (this.#asked.size === 0)
+            setTimeout(() => {
+                this.#isGraceOver = true;
+                this.#next();
+            }, graceMs);
+        this.#asked.add(position);
+        await new Promise((start) => {
+            this.#waiting.push({ position, start });
+            this.#next();
+        });
         try {
             yield* chunks();
         }
@@ -32210,33 +32184,16 @@ class LayerTurns {
             this.#next();
         }
     }
-    #turn(position) {
-        this.#asked.add(position);
-        if (this.#grace === 'unused')
-            this.#startGrace();
-        return new Promise((start) => {
-            this.#waiting = [...this.#waiting, { position, start }].sort((one, other) => one.position - other.position);
-            this.#next();
-        });
-    }
-    #startGrace() {
-        this.#grace = 'running';
-        setTimeout(() => {
-            this.#grace = 'over';
-            this.#next();
-        }, graceMs);
-    }
     #next() {
-        const [lowest, ...others] = this.#waiting;
-        if (this.#taken || lowest === undefined || !this.#mayStart(lowest.position))
+        const [lowest] = this.#waiting.sort((one, other) => one.position - other.position);
+        if (this.#taken || lowest === undefined)
             return;
-        this.#waiting = others;
+        const lower = [...this.#asked].filter((asked) => asked < lowest.position);
+        if (!this.#isGraceOver && lower.length < lowest.position)
+            return;
+        this.#waiting.shift();
         this.#taken = true;
         lowest.start();
-    }
-    #mayStart(position) {
-        const lower = [...this.#asked].filter((asked) => asked < position);
-        return this.#grace === 'over' || lower.length === position;
     }
 }
 
@@ -32300,23 +32257,39 @@ var overlap_disposeResources = (undefined && undefined.__disposeResources) || (f
 
 
 
-
 /**
  * Lets the engine pull an image from this step.
- * @returns the image's temporary tag; undefined when the engine can't pull it, so that the whole tarball has to be loaded
- * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, when the artifact can't be read
+ * @returns the image's temporary tag; undefined if the engine can't pull the image, so the whole tarball must be loaded
+ * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt`, if the artifact can't be read
  */
-async function fetchOverlapped(tools, request) {
-    const { engine, log } = tools;
-    const { image, word } = request;
-    if (engine.pull === undefined)
+async function fetchOverlapped({ engine, log, info }, { image, names, word, onBytes }) {
+    const { pull } = engine;
+    if (pull === undefined)
         return undefined;
-    const layers = distinctLayers(image);
     try {
-        return await log.progress(word, { atMost: bytesOf(layers) }, (passed) => fetchImage(tools, request, (bytes) => {
-            request.onBytes(bytes);
-            passed(bytes);
-        }));
+        return await log.progress(word, { atMost: bytesOf(distinctLayers(image)) }, async (passed) => {
+            const asked = new Set();
+            const watch = {
+                onAsked: (digest) => void asked.add(digest),
+                onBytes: (bytes) => {
+                    onBytes(bytes);
+                    passed(bytes);
+                },
+            };
+            const offer = await offerImage(image, info.imageStore, watch);
+            const pulled = await pullOffered(pull, offer, names);
+            const skipped = tellLayers(log, image, offer, asked);
+            // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. So the layers
+            // that it didn't request are sent anyway.
+            const isWhole = skipped.length === 0 || !info.imageStore.keepsBlobs || (await engine.inspect(pulled))?.isWhole;
+            if (isWhole === true)
+                return pulled;
+            log.info('The engine stores these layers in a different form; sending them anyway.');
+            const name = `${names.repository}:${offer.manifestDigest.slice('sha256:'.length, 19)}`;
+            names.add(name);
+            await engine.load(completing(image, skipped, name, watch.onBytes));
+            return name;
+        });
     }
     catch (error) {
         if (!(error instanceof errors/* HandoverError */.Cu) || error.code !== 'load-failed')
@@ -32325,70 +32298,45 @@ async function fetchOverlapped(tools, request) {
         return undefined;
     }
 }
-async function fetchImage({ engine, log, info }, { image, names }, onBytes) {
-    const asked = new Set();
-    const { image: offered, unpacked } = await offerImage(image, info.imageStore, {
-        onAsked: (digest) => void asked.add(digest),
-        onBytes,
-    });
-    let name;
-    {
-        const env_1 = { stack: [], error: void 0, hasError: false };
-        try {
-            const registry = overlap_addDisposableResource(env_1, await loopbackRegistry(offered, names.loopbackName), true);
-            name = registry.reference;
-            names.add(name);
-            await engine.pull?.(name, registry);
-        }
-        catch (e_1) {
-            env_1.error = e_1;
-            env_1.hasError = true;
-        }
-        finally {
-            const result_1 = overlap_disposeResources(env_1);
-            if (result_1)
-                await result_1;
-        }
+/** Returns the temporary tag of the pulled image. */
+async function pullOffered(pull, offer, names) {
+    const env_1 = { stack: [], error: void 0, hasError: false };
+    try {
+        const registry = overlap_addDisposableResource(env_1, await loopbackRegistry(offer, names.loopbackName), true);
+        names.add(registry.reference);
+        await pull(registry.reference, registry);
+        return registry.reference;
     }
-    const skipped = distinctLayers(image).filter(({ digest }) => !asked.has(digest));
-    tellLayers(log, image, {
-        skipped,
-        unpacked: [...asked].filter((digest) => unpacked.has(digest)).length,
-        asked: asked.size,
-    });
-    // A containerd store doesn't request a layer that it has unpacked for another manifest, and then lacks it for this one. It gets the
-    // layers that it didn't request.
-    if (skipped.length > 0 && info.imageStore.keepsBlobs && (await engine.inspect(name))?.isWhole !== true) {
-        log.info('The engine stores these layers in a different form; sending them anyway.');
-        name = `${names.repository}:${offered.manifestDigest.slice('sha256:'.length, 19)}`;
-        names.add(name);
-        await engine.load(completing(image, skipped, name, onBytes));
+    catch (e_1) {
+        env_1.error = e_1;
+        env_1.hasError = true;
     }
-    return name;
+    finally {
+        const result_1 = overlap_disposeResources(env_1);
+        if (result_1)
+            await result_1;
+    }
 }
-/** Yields a tarball that completes an image whose other layers the engine has. */
+/** Yields a tarball with these layers, for an engine that has the image's other layers. */
 async function* completing({ contents, read }, layers, name, onBytes) {
     for (const layer of layers) {
-        yield (0,tar_header/* tarHeader */.pI)((0,image_digest/* blobName */.PF)(layer.digest), layer.size);
-        yield* (0,identity/* layerBytes */.t2)(layer, read, onBytes);
-        yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(layer.size));
+        yield* tarEntry((0,image_digest/* blobName */.PF)(layer.digest), layer.size, (0,identity/* layerBytes */.t2)(layer, read, onBytes));
     }
-    const named = smallEntries([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
-    for (const [path, bytes] of named)
-        yield smallEntry(path, bytes);
-    yield tar_header/* endOfArchive */.PG;
+    yield* tarballEnd([{ image: contents, references: [(0,image_reference/* parseTaggedReference */.$R)(name)] }]);
 }
-function tellLayers(log, image, { skipped, unpacked, asked }) {
-    if (unpacked > 0) {
-        log.info(`Unpacked for the engine: ${String(unpacked)} of the ${String(asked)} layers that it requested.`);
+/** Logs and returns the layers that the engine didn't request. */
+function tellLayers(log, image, { unpacked }, asked) {
+    const layers = distinctLayers(image);
+    const skipped = layers.filter(({ digest }) => !asked.has(digest));
+    const count = [...asked].filter((digest) => unpacked.has(digest)).length;
+    if (count > 0) {
+        log.info(`Unpacked for the engine: ${String(count)} of the ${String(asked.size)} layers that it requested.`);
     }
-    if (skipped.length === 0)
-        return;
-    log.info(`The engine has ${String(skipped.length)} of ${String(distinctLayers(image).length)} layers already: ` +
-        `${(0,base_text/* formatBytes */.z3)(bytesOf(skipped))} less to download.`);
-}
-function distinctLayers({ layers }) {
-    return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
+    if (skipped.length > 0) {
+        log.info(`The engine already has ${String(skipped.length)} of ${String(layers.length)} layers: ` +
+            `${(0,base_text/* formatBytes */.z3)(bytesOf(skipped))} less to download.`);
+    }
+    return skipped;
 }
 function bytesOf(layers) {
     return layers.reduce((sum, { size }) => sum + size, 0);
@@ -32402,7 +32350,7 @@ function bytesOf(layers) {
 
 /**
  * Finds the image in the engine, under one of the references or any other name.
- * @returns a reference or an image ID; undefined when the engine lacks the image
+ * @returns a reference or an image ID; undefined if the engine lacks the image
  */
 async function findImage({ engine, info }, identity, references) {
     const imageId = imageIdOf(identity, info.imageStore);
@@ -32415,19 +32363,20 @@ async function findImage({ engine, info }, identity, references) {
     return undefined;
 }
 /**
- * Proves that the engine has the image under this name, and only then sets its references. Each reference is verified again, with
- * the engine's own command.
- * @param what the image in words, for the log: `the image that was handed over`
+ * Proves that the engine has the image under this name, and only then sets its references. Each reference is verified again, with the
+ * engine's own command.
+ * @param what a description of the image for the log: `the image that was handed over`
  * @param guard restores the earlier references after an error
  * @returns the image under its first reference
  * @throws HandoverError `image-missing`, `image-mismatch`
  */
 async function proveAndName({ engine, log, info }, { name, identity, references, inspected }, what, guard) {
-    const [first] = references.map(image_reference/* formatReference */.FH);
+    const names = references.map(image_reference/* formatReference */.FH);
+    const [first = name, ...others] = names;
     const image = await inspect(engine, name);
-    requireSameImage(first ?? name, identity, image, info.imageStore);
+    requireSameImage(first, identity, image, info.imageStore);
     const named = [];
-    for (const reference of references.map(image_reference/* formatReference */.FH)) {
+    for (const reference of names) {
         const isKnown = inspected?.has(reference) === true;
         const before = reference === name ? image : isKnown ? inspected.get(reference) : await engine.inspect(reference);
         const hasIt = before !== undefined && differences(identity, before, info.imageStore).length === 0;
@@ -32437,21 +32386,14 @@ async function proveAndName({ engine, log, info }, { name, identity, references,
         requireSameImage(reference, identity, found, info.imageStore);
         named.push(found);
     }
-    const [last = image] = (await confirmed({ engine, info }, identity, references)) ?? named;
-    log.info(`Verified: ${first ?? name} is ${what} (${last.imageId})`);
-    for (const reference of references.slice(1))
-        log.info(`Also tagged ${(0,image_reference/* formatReference */.FH)(reference)}.`);
+    // `confirm` is undefined if `inspect` already uses the engine's own command.
+    const confirmed = await engine.confirm?.(names);
+    confirmed?.forEach((found, at) => requireSameImage(names[at] ?? name, identity, found, info.imageStore));
+    const [last = image] = confirmed ?? named;
+    log.info(`Verified: ${first} is ${what} (${last.imageId})`);
+    for (const reference of others)
+        log.info(`Also tagged ${reference}.`);
     return last;
-}
-/** Verifies the references with the engine's own command; undefined where `inspect` is that command. */
-async function confirmed({ engine, info }, identity, references) {
-    const names = references.map(image_reference/* formatReference */.FH);
-    if (engine.confirm === undefined || names.length === 0)
-        return undefined;
-    const images = await engine.confirm(names);
-    for (const [position, image] of images.entries())
-        requireSameImage(names[position] ?? '', identity, image, info.imageStore);
-    return images;
 }
 /**
  * Verifies again that each of the images has all of its references.
@@ -32469,36 +32411,33 @@ async function inspect(engine, name) {
     throw missing(engine, name);
 }
 function missing(engine, name) {
-    return new errors/* HandoverError */.Cu('image-missing', `${engine.program} succeeded, but \`${engine.program} image inspect ${name}\` finds no image.`, `Look at the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
+    return new errors/* HandoverError */.Cu('image-missing', `${engine.program} succeeded, but \`${engine.program} image inspect ${name}\` finds no image.`, `Check the engine: ${engine.program} image ls; ${engine.program} ${engine.program === 'ctr' ? 'version' : 'info'}.`);
 }
 /**
  * Returns the image's ID in an engine: the config digest, or the manifest digest in a containerd store.
- * @returns undefined where it is unpredictable: a containerd store generates a manifest for an image without one
+ * @returns undefined if it is unpredictable: a containerd store generates a manifest for an image without one
  */
 function imageIdOf({ configDigest, manifestDigest }, store) {
     return store.imageIdIs === 'manifest' ? manifestDigest : configDigest;
 }
-/** Describes how the engine's image differs from the expected one; empty when it is the same image, and whole. */
+/** Describes how the engine's image differs from the expected one; empty if it is the same image, and complete. */
 function differences(expected, found, store) {
     const imageId = imageIdOf(expected, store);
     const layersFit = expected.diffIds.length === found.diffIds.length &&
         expected.diffIds.every((diffId, position) => diffId === found.diffIds[position]);
+    const unless = (isSame, text) => (isSame ? [] : [text]);
     return [
-        ...(imageId === undefined || imageId === found.imageId ? [] : [`image ID ${found.imageId} instead of ${imageId}`]),
-        ...(found.configDigest === undefined || found.configDigest === expected.configDigest
-            ? []
-            : [`config digest ${found.configDigest} instead of ${expected.configDigest ?? 'none'}`]),
-        // Podman changes members of the config in its answer. Its image ID is the config digest.
+        ...unless(imageId === undefined || imageId === found.imageId, `image ID ${found.imageId} instead of ${imageId ?? ''}`),
+        ...unless(found.configDigest === undefined || found.configDigest === expected.configDigest, `config digest ${found.configDigest ?? ''} instead of ${expected.configDigest ?? 'none'}`),
+        // Podman changes some members of the config in its output. But its image ID is the config digest.
         ...(store.returnsConfig ? configDifferences(expected, found) : []),
-        ...(layersFit ? [] : [`layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`]),
-        ...((0,image_platform/* samePlatform */.my)(expected.platform, found.platform)
-            ? []
-            : [`platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`]),
-        ...(found.isWhole === false ? ['content that the engine lacks, so that docker save would fail'] : []),
+        ...unless(layersFit, `layers ${listed(found.diffIds)} instead of ${listed(expected.diffIds)}`),
+        ...unless((0,image_platform/* samePlatform */.my)(expected.platform, found.platform), `platform ${(0,image_platform/* formatPlatform */.Bq)(found.platform)} instead of ${(0,image_platform/* formatPlatform */.Bq)(expected.platform)}`),
+        ...unless(found.isWhole !== false, 'missing content, so that docker save would fail'),
     ];
 }
-// The members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
-// of them, and Docker before 25 has no StartInterval in a health check.
+// The config members that every engine returns and containers use (docker-image-spec, DockerOCIImageConfig). Docker before 28 returns more
+// members, and Docker before 25 has no StartInterval in a health check.
 const plain = [
     'User',
     'Env',
@@ -32512,7 +32451,10 @@ const plain = [
     'Shell',
 ];
 const healthMembers = ['Test', 'Interval', 'Timeout', 'StartPeriod', 'Retries'];
-/** Returns a config's members in one form. Docker 29's classic store normalises ports, its containerd store returns them unchanged. */
+/**
+ * Returns a config's members in a form that can be compared. Docker 29's classic store normalises ports, but its containerd store returns
+ * them unchanged.
+ */
 function compared(config) {
     const { ExposedPorts: ports, Volumes: volumes, Healthcheck: health } = config;
     const namesOf = (set) => ((0,json/* isObject */.Gv)(set) ? Object.keys(set) : []);
@@ -32529,7 +32471,7 @@ function wholePort(port) {
     const [number = '', protocol = ''] = port.split('/');
     return `${number.replace(/^0+(?=\d)/, '')}/${protocol.toLowerCase() || 'tcp'}`;
 }
-/** Compares the engine's reading of the config. An image ID proves only which bytes the engine has. */
+/** Compares the config as the engine has read it. The image ID proves only which bytes the engine has. */
 function configDifferences(expected, found) {
     const has = compared(found.config);
     const other = [...compared(expected.config)].filter(([name, value]) => has.get(name) !== value);
@@ -32541,14 +32483,14 @@ function configDifferences(expected, found) {
             : [`created ${found.created ?? 'at no time'} instead of ${expected.created ?? ''}`]),
     ];
 }
-// Go's time without a value, which an engine may leave out. crane and other tools of that library write it.
+// Go's zero time, which an engine may omit. crane and other tools that use the same library write it.
 const zeroTime = Date.parse('0001-01-01T00:00:00Z');
-/** In ms since the epoch; NaN for no time. */
+/** Returns the time in ms since the epoch; NaN if there is none. */
 function timeOf(text) {
     const time = Date.parse(text ?? '');
     return time === zeroTime ? Number.NaN : time;
 }
-/** Formats a value in one form: an engine omits empty members or writes null, and their order varies. */
+/** Formats a value for a comparison. Engines omit empty members or write null, and the order of members varies. */
 function normalized(value) {
     const isEmpty = value === undefined || value === null || value === '' || value === false || value === 0;
     if (isEmpty || (Array.isArray(value) && value.length === 0))
@@ -32568,198 +32510,82 @@ function listed(diffIds) {
     const last = diffIds.at(-1);
     return last === undefined ? 'none' : `${String(diffIds.length)} up to ${last.slice(0, 19)}…`;
 }
-/** @throws HandoverError `image-mismatch` @internal */
+/** @throws HandoverError `image-mismatch` */
 function requireSameImage(reference, expected, found, store) {
     const wrong = differences(expected, found, store);
     if (wrong.length === 0)
         return;
-    throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag is as it was before. Run the job that exports the image again; if it repeats, look for a step that builds or ' +
+    throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} is not the image that was handed over: ${wrong.join('; ')}.`, 'The tag is unchanged. Re-run the job that exports the image. If the error repeats, look for a step that builds or ' +
         'pulls the same tag on this runner.');
 }
 
-;// CONCATENATED MODULE: ./build/load-image/into/space.js
-
-
-/** The hint when the disk is full. */
-const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
-const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
-// Each load holds about 20 MB of its download. More loads at once aren't faster, and memory has to stay constant.
-const maxConcurrent = 3;
-/**
- * Returns the number of images to load at once: as many as fit on the disk even when the largest load together, but at least one.
- * @param needs bytes that each load needs on the disk
- * @param freeBytes bytes free there; undefined when unknown
- * @internal
- */
-function fittingLoads(needs, freeBytes) {
-    const largest = [...needs].sort((one, other) => other - one).slice(0, maxConcurrent);
-    let sum = 0;
-    const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
-    return Math.max(1, fitting.length);
-}
-/** Returns how many artifacts of these sizes, in bytes, that engine has space for at once. */
-async function loadsAtOnce(info, sizes) {
-    const folder = engineFolder(info);
-    const space = folder === undefined ? undefined : await (0,disk_space/* diskSpace */.aD)(folder);
-    return fittingLoads(sizes.map((size) => spaceNeeded(info, size)), space?.freeBytes);
-}
-/** Returns the bytes that the engine needs to load an artifact of that size. */
-function spaceNeeded(info, size) {
-    return info.imageStore.sizesWhileLoading * size;
-}
-/** Returns the engine's folder if it is on this machine. */
-function engineFolder(info) {
-    return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
-}
-/** @throws HandoverError `not-enough-space` */
-async function requireSpace({ tarballPath, layoutPath }, content, info) {
-    const { size } = content.artifact;
-    if (tarballPath !== undefined)
-        await (0,disk_space/* requireDiskSpace */.T1)(tarballPath, size, 'The tarball', spaceAdvice);
-    if (layoutPath !== undefined)
-        await (0,disk_space/* requireDiskSpace */.T1)(layoutPath, size, 'The OCI layout', layoutAdvice);
-    const folder = engineFolder(info);
-    if (folder === undefined)
-        return;
-    const advice = 'Free space first: docker system prune -af; df -h.';
-    await (0,disk_space/* requireDiskSpace */.T1)(folder, spaceNeeded(info, size), 'Loading the image into the engine', advice);
-}
-
 ;// CONCATENATED MODULE: ./build/load-image/into/temporary-tags.js
-var temporary_tags_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
-    if (value !== null && value !== void 0) {
-        if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
-        var dispose, inner;
-        if (async) {
-            if (!Symbol.asyncDispose) throw new TypeError("Symbol.asyncDispose is not defined.");
-            dispose = value[Symbol.asyncDispose];
-        }
-        if (dispose === void 0) {
-            if (!Symbol.dispose) throw new TypeError("Symbol.dispose is not defined.");
-            dispose = value[Symbol.dispose];
-            if (async) inner = dispose;
-        }
-        if (typeof dispose !== "function") throw new TypeError("Object not disposable.");
-        if (inner) dispose = function() { try { inner.call(this); } catch (e) { return Promise.reject(e); } };
-        env.stack.push({ value: value, dispose: dispose, async: async });
-    }
-    else if (async) {
-        env.stack.push({ async: true });
-    }
-    return value;
-};
-var temporary_tags_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
-    return function (env) {
-        function fail(e) {
-            env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
-            env.hasError = true;
-        }
-        var r, s = 0;
-        function next() {
-            while (r = env.stack.pop()) {
-                try {
-                    if (!r.async && s === 1) return s = 0, env.stack.push(r), Promise.resolve().then(next);
-                    if (r.dispose) {
-                        var result = r.dispose.call(r.value);
-                        if (r.async) return s |= 2, Promise.resolve(result).then(next, function(e) { fail(e); return next(); });
-                    }
-                    else s |= 1;
-                }
-                catch (e) {
-                    fail(e);
-                }
-            }
-            if (s === 1) return env.hasError ? Promise.reject(env.error) : Promise.resolve();
-            if (env.hasError) throw env.error;
-        }
-        return next();
-    };
-})(typeof SuppressedError === "function" ? SuppressedError : function (error, suppressed, message) {
-    var e = new Error(message);
-    return e.name = "SuppressedError", e.error = error, e.suppressed = suppressed, e;
-});
 
 
 
 
 /** @param arrived returns the images that were loaded under temporary tags */
 async function temporaryTags(holders, arrived, log) {
-    const env_1 = { stack: [], error: void 0, hasError: false };
-    try {
-        const all = temporary_tags_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const own = await Promise.all(holders.map((holder) => onHolder(holder, async () => {
-            const tags = holder.node === undefined ? await engineTags({ ...holder, log }) : await nodeTags(holder, arrived, log);
-            return [holder, tags];
-        })));
-        // The first is disposed of last, because all holders use its repository.
-        for (const [, tags] of own)
-            all.use(tags);
-        const byHolder = new Map(own);
-        const of = (holder) => {
+    const own = await Promise.all(holders.map((holder) => onHolder(holder, async () => [holder, await engineTags({ engine: holder.engine, log })])));
+    // The first holder's tags are disposed of last, because all holders use their repository.
+    const all = new AsyncDisposableStack();
+    for (const [{ engine, node }, tags] of own) {
+        if (node !== undefined)
+            all.defer(() => removeDigests(engine, tags.before, arrived(), log));
+        all.use(tags);
+    }
+    const byHolder = new Map(own);
+    return {
+        repository: own[0]?.[1].repository ?? 'nowhere',
+        of: (holder) => {
             const tags = byHolder.get(holder);
             if (tags === undefined)
                 throw new RangeError(`no temporary tags for ${holder.node ?? 'the engine'}`);
             return tags;
-        };
-        const held = all.move();
-        const repository = own[0]?.[1].repository ?? 'nowhere';
-        return {
-            repository,
-            of,
-            keepEarlier: async (holder, images) => {
-                const { engine, node } = holder;
-                const inspected = new Map();
-                if (node === undefined)
-                    return inspected;
-                const references = new Set(images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH)));
-                for (const [position, reference] of [...references].entries()) {
-                    inspected.set(reference, await engine.inspect(reference));
-                    if (inspected.get(reference) === undefined)
-                        continue;
-                    const name = `${of(holder).repository}/before:${String(position + 1)}`;
-                    of(holder).add(name);
-                    await engine.tag(reference, name);
-                }
-                return inspected;
-            },
-            [Symbol.asyncDispose]: () => held.disposeAsync(),
-        };
-    }
-    catch (e_1) {
-        env_1.error = e_1;
-        env_1.hasError = true;
-    }
-    finally {
-        const result_1 = temporary_tags_disposeResources(env_1);
-        if (result_1)
-            await result_1;
-    }
-}
-/** Removes also the digest by which Kubernetes lists an image, if the image has no other reference. */
-async function nodeTags({ engine }, arrived, log) {
-    const own = await engineTags({ engine, log });
-    const before = new Set(own.before.map(({ reference }) => reference));
-    return {
-        ...own,
-        [Symbol.asyncDispose]: async () => {
-            await own[Symbol.asyncDispose]();
-            if (arrived().length === 0)
-                return;
-            const after = await engine.forCleanUp.images().catch(() => []);
-            for (const { identity } of arrived()) {
-                const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
-                const names = its.flatMap(({ reference }) => reference ?? []);
-                if (!names.every((name) => (0,image_digest/* isDigest */.Bc)(name) && !before.has(name)))
-                    continue;
-                for (const name of names)
-                    await engine.untag(name).catch((error) => {
-                        log.warning(`The reference ${name} could not be removed: ${String(error)}`);
-                    });
-            }
         },
+        [Symbol.asyncDispose]: () => all.disposeAsync(),
     };
 }
-/** Adds the node's name to any error there. */
+/**
+ * Tags the images that currently have the references, because containerd removes an image without a reference.
+ * @returns the image of each inspected reference
+ */
+async function keepEarlier(holder, images, temporary) {
+    const { engine, node } = holder;
+    const inspected = new Map();
+    if (node === undefined)
+        return inspected;
+    const tags = temporary.of(holder);
+    const references = new Set(images.flatMap((image) => image.references.map(image_reference/* formatReference */.FH)));
+    for (const [position, reference] of [...references].entries()) {
+        const image = await engine.inspect(reference);
+        inspected.set(reference, image);
+        if (image === undefined)
+            continue;
+        const name = `${tags.repository}/before:${String(position + 1)}`;
+        tags.add(name);
+        await engine.tag(reference, name);
+    }
+    return inspected;
+}
+/** Removes the digest by which Kubernetes lists an image, if the image has no other reference. */
+async function removeDigests(engine, before, images, log) {
+    if (images.length === 0)
+        return;
+    const after = await engine.forCleanUp.images().catch(() => []);
+    const had = new Set(before.map(({ reference }) => reference));
+    for (const { identity } of images) {
+        const its = after.filter(({ imageId }) => imageId === identity.manifestDigest);
+        const names = its.flatMap(({ reference }) => reference ?? []);
+        if (!names.every((name) => (0,image_digest/* isDigest */.Bc)(name) && !had.has(name)))
+            continue;
+        for (const name of names)
+            await engine.untag(name).catch((error) => {
+                log.warning(`The reference ${name} could not be removed: ${String(error)}`);
+            });
+    }
+}
+/** Runs `work`, and adds the node's name to any error. */
 async function onHolder({ node }, work) {
     try {
         return await work();
@@ -32781,11 +32607,10 @@ async function onHolder({ node }, work) {
 
 
 
-
 /**
  * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, and what the expectations throw, while iterating.
- *   The index and manifests are yielded only when the images are resolved
+ * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, and any error of the expectations, while iterating. The
+ *   index and manifests are yielded only after the images are resolved.
  */
 function wholeTarball(request, onBytes) {
     const { opened, tee } = request;
@@ -32798,7 +32623,7 @@ function wholeTarball(request, onBytes) {
     const chunks = rewritten(plain, request, (passed) => (images = passed));
     return { chunks, images: () => images };
 }
-/** Yields the plain tarball, whatever its compression. */
+/** Yields the tarball, decompressed if necessary. */
 async function* plainTarball(chunks, name) {
     let broken;
     const source = (0,bytes_chunks/* watchedChunks */.bM)(chunks, (error) => (broken = error));
@@ -32819,7 +32644,7 @@ async function* plainTarball(chunks, name) {
         throw whole_tarball_invalid(`${name} in the artifact is damaged ${compression} data: ${(0,errors/* messageOf */.bD)(error)}.`, error);
     }
 }
-/** Compares the size with the record, and the digest also, where the artifact service gave none for the artifact. */
+/** Compares the size with the record. Also compares the digest if the artifact service returned none for the artifact. */
 function asRecorded(chunks, { tarballSize: size, tarballDigest }, withDigest) {
     const expected = { size, digest: withDigest ? tarballDigest : undefined };
     return (0,verified/* verifiedChunks */.Dc)(chunks, expected, (found) => {
@@ -32832,31 +32657,23 @@ async function* rewritten(plain, { opened, platform, repository, teeLayer, needs
     try {
         const seen = new SeenTarball();
         for await (const { name, size, chunks } of readTarball(plain, seen)) {
-            yield (0,tar_header/* tarHeader */.pI)(name, size);
-            yield* teeLayer === undefined ? chunks : teeLayer(chunks);
-            yield Buffer.alloc((0,tar_header/* tarPadding */.vr)(size));
+            yield* tarEntry(name, size, teeLayer === undefined ? chunks : teeLayer(chunks));
         }
-        const resolved = resolveTarball(imagesIn(seen).images, opened, { platform, needsManifest });
+        const resolved = resolveTarball(imagesIn(seen).images, opened, platform, needsManifest);
         const passed = resolved.map((image, at) => ({ ...image, name: `${repository}:${String(at + 1)}` }));
         onImages(passed);
-        for (const [name, bytes] of indexAndManifests(passed))
-            yield smallEntry(name, bytes);
-        yield tar_header/* endOfArchive */.PG;
+        yield* tarballEnd(passed.map(namedImage));
     }
     catch (error) {
         const isCorrupt = error instanceof errors/* HandoverError */.Cu && error.code === 'tarball-invalid' && opened.record !== undefined;
         if (!isCorrupt)
             throw error;
-        // export-image made a valid tarball: it was damaged in the artifact.
+        // export-image wrote a valid tarball, so it was damaged in the artifact.
         throw (0,errors/* corruptArtifact */.G8)(error.message, error);
     }
 }
-function indexAndManifests(images) {
-    return smallEntries(images.map(({ contents: image, name, layerNames }) => ({
-        image,
-        references: [(0,image_reference/* parseTaggedReference */.$R)(name)],
-        layerNames,
-    })));
+function namedImage({ contents: image, name, layerNames }) {
+    return { image, references: [(0,image_reference/* parseTaggedReference */.$R)(name)], layerNames };
 }
 function whole_tarball_invalid(message, cause) {
     return (0,errors/* invalidTarball */.EK)(message, 'Make the tarball with docker save, plain or compressed with gzip or zstd, and upload it again.', cause);
@@ -32932,43 +32749,60 @@ var into_holders_disposeResources = (undefined && undefined.__disposeResources) 
 
 
 
-/** Returns the facts about the first holder; without one, those of this machine. */
+
+/** Returns the facts about the first holder, or about this machine if there is no holder. */
 async function hostInfo([first]) {
     if (first !== undefined)
         return first.engine.info();
     const platform = (0,image_platform/* platformOf */.tj)('linux', (0,external_node_os_.arch)());
     return { platform, imageStore: image_store/* imageStores */.C.containerd, dataRoot: '', hostName: '' };
 }
-/** Returns how many artifacts of these sizes, in bytes, to load at once. */
+/** Returns how many artifacts of these sizes, in bytes, to load at once: as many as the engine has space for, or one for several nodes. */
 async function chooseAtOnce(holders, info, sizes) {
-    return takesTurns(holders) ? 1 : loadsAtOnce(info, sizes);
+    if (holders.length > 1)
+        return 1;
+    const folder = engineFolder(info);
+    const space = folder === undefined ? undefined : await (0,disk_space/* diskSpace */.aD)(folder);
+    const needs = sizes.map((size) => info.imageStore.sizesWhileLoading * size);
+    return fittingLoads(needs, space?.freeBytes);
+}
+// Each load holds about 20 MB of its download in memory. More loads at once aren't faster, and memory use must stay constant.
+const maxConcurrent = 3;
+/**
+ * Returns the number of images to load at once: as many as fit on the disk even if the largest ones load together, but at least one.
+ * @param needs bytes that each load needs on the disk
+ * @param freeBytes bytes free there; undefined when unknown
+ * @internal
+ */
+function fittingLoads(needs, freeBytes) {
+    const largest = [...needs].sort((one, other) => other - one).slice(0, maxConcurrent);
+    let sum = 0;
+    const fitting = largest.filter((bytes) => (sum += bytes) <= (freeBytes ?? Infinity));
+    return Math.max(1, fitting.length);
+}
+/** Returns the engine's folder if it is on this machine. */
+function engineFolder(info) {
+    return info.dataRoot === '' || info.hostName !== (0,external_node_os_.hostname)() ? undefined : info.dataRoot;
 }
 /**
- * Whether images are loaded one after the other. containerd makes an import wait while another import writes the same blob. Two
- * images with a common layer could then wait for each other: on one node the first for the second, on another the reverse.
+ * Loads the images into all holders, verifies them there, and sets their references. Writes the wanted files.
+ * @throws HandoverError with any error code of load-image, and with the node's name if a node failed. No reference or file is left behind.
  */
-function takesTurns(holders) {
-    return holders.length > 1;
-}
-/**
- * Loads the images into all holders, proves them there, and sets their references. Writes the wanted files.
- * @throws HandoverError of any code of the consumer, with the node's name if it failed there. Then no reference and no file is left
- */
-async function loadInto(tools, request) {
+async function loadInto(request) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { holders, log, timeline } = tools;
+        const { holders } = request;
         const turn = into_holders_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        turn.use(await takeTurn(tools));
-        const { lacking, held } = await nameWhereHeld(tools, request);
-        if (held !== undefined)
-            return held;
-        await requireSpace(request, request.opened.content, request.info);
+        turn.use(await takeTurn(request));
+        const lacking = await nameWhereHeld(request);
+        if ('images' in lacking)
+            return lacking;
+        await requireSpace(request);
         const isLoad = holders.length > 0;
         const ofNodes = `Load into ${String(lacking.length)} of ${String(holders.length)} nodes`;
         const title = !isLoad ? 'Download' : holders.some(({ node }) => node === undefined) ? 'Load' : ofNodes;
         const span = (result) => !isLoad ? 'Download' : result?.size === 0 ? 'Load' : 'Download and load';
-        return await log.chapter(title, () => timeline.measure(span, () => receive(tools, request, lacking)));
+        return await (0,base_timeline/* chapter */.AI)(request, title, () => receive(request, lacking), span);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -32980,50 +32814,66 @@ async function loadInto(tools, request) {
             await result_1;
     }
 }
+/**
+ * Waits until it's this image's turn, because nodes load one image at a time. In containerd, an import waits while another import writes
+ * the same blob. Two images with a common layer could then wait for each other, each on a different node.
+ */
 async function takeTurn({ log, holders, signal }) {
-    if (!takesTurns(holders))
+    if (holders.length <= 1)
         return undefined;
     const nodes = holders.map(({ node }) => node);
     const names = nodes.join(', ');
     return (0,locks/* awaitKey */.O_)(`nodes ${nodes.join()}`, {
         signal,
-        onWait: (owner) => {
-            log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`);
-        },
-        onGiveUp: (owner) => {
-            log.warning(`Loading into ${names} without a turn: ${owner} has had it for too long.`);
-        },
+        onWait: (owner) => log.info(`Waiting for another image to finish loading into ${names}: ${owner} has the turn.`),
+        onGiveUp: (owner) => log.warning(`Loading into ${names} without waiting any longer: ${owner} is taking too long.`),
     });
 }
-/** Sets the references if every holder has all images already. */
-async function nameWhereHeld(tools, request) {
+/** Hint if the disk is full. */
+const spaceAdvice = 'Set `tarball` to a path on a filesystem with more space, or leave it empty: then no file is kept.';
+const layoutAdvice = 'Set `oci-layout` to a path on a filesystem with more space.';
+/** @throws HandoverError `not-enough-space` */
+async function requireSpace({ holders, tarballPath, layoutPath, info, opened }) {
+    const { size } = opened.content.artifact;
+    if (tarballPath !== undefined)
+        await (0,disk_space/* requireDiskSpace */.T1)(tarballPath, size, 'The tarball', spaceAdvice);
+    if (layoutPath !== undefined)
+        await (0,disk_space/* requireDiskSpace */.T1)(layoutPath, size, 'The OCI layout', layoutAdvice);
+    const folder = engineFolder(info);
+    if (folder === undefined)
+        return;
+    const advice = `Free space first: ${holders[0]?.engine.program ?? 'docker'} system prune -af; df -h.`;
+    const needed = info.imageStore.sizesWhileLoading * size;
+    await (0,disk_space/* requireDiskSpace */.T1)(folder, needed, 'Loading the image into the engine', advice);
+}
+/**
+ * Sets the references if every holder already has all images.
+ * @returns the holders that lack an image, or all holders if files are wanted; otherwise the images
+ */
+async function nameWhereHeld(request) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const { holders, log } = tools;
-        const { opened, info, tarballPath, layoutPath } = request;
+        const { holders, log, opened, info, tarballPath, layoutPath } = request;
         const { images, content } = opened;
         if (images === undefined || (tarballPath ?? layoutPath) !== undefined)
-            return { lacking: holders };
-        // The references are claimed first: another step may be about to put one back.
+            return holders;
+        // The references are claimed first, because another step may be about to restore one.
         const claim = into_holders_addDisposableResource(env_2, new AsyncDisposableStack(), true);
-        claim.use(await claimReferences(tools, info, images));
-        const found = await Promise.all(holders.map((holder) => onHolder(holder, () => into_holders_namesOf(holder, images, info))));
-        const lacking = holders.filter((_, at) => found[at] === undefined);
+        claim.use(await claimReferences(request, images));
+        const names = await Promise.all(holders.map((holder) => onHolder(holder, () => into_holders_namesOf(holder, images, info))));
+        const lacking = holders.filter((_, at) => names[at] === undefined);
         if (lacking.length > 0 || holders.length === 0)
-            return { lacking };
+            return lacking;
         const nodes = holders.filter(({ node }) => node !== undefined);
         const temporary = into_holders_addDisposableResource(env_2, await temporaryTags(nodes, () => [], log), true);
-        const guards = into_holders_addDisposableResource(env_2, new AsyncDisposableStack(), true);
-        const names = new Map(holders.map((holder, at) => [holder, found[at] ?? []]));
-        const where = nodes.length === 0 ? 'The engine has' : 'Every node has';
-        for (const name of found[0] ?? [])
-            log.info(`${where} this image already: ${name}. Nothing to load.`);
-        const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
-        keep();
+        const where = nodes.length === 0 ? 'The engine already has' : 'Every node already has';
+        for (const name of names[0] ?? [])
+            log.info(`${where} this image: ${name}. Nothing to load.`);
+        const image = await nameOnAll(request, { images, names, temporary });
         for (const { engine, node } of holders)
             if (node === undefined)
                 await sweepTags({ engine, log }, image?.repoTags ?? []);
-        return { lacking, held: { images, image, loaded: false, size: content.downloaded() ?? 0 } };
+        return { images, image, loaded: false, size: content.downloaded() ?? 0 };
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -33035,7 +32885,7 @@ async function nameWhereHeld(tools, request) {
             await result_2;
     }
 }
-/** Returns what the holder calls each of the images; undefined if it lacks one. */
+/** Returns the holder's name for each image; undefined if it lacks an image. */
 async function into_holders_namesOf({ engine }, images, info) {
     const names = [];
     for (const { identity, references } of images) {
@@ -33047,14 +32897,13 @@ async function into_holders_namesOf({ engine }, images, info) {
     return names;
 }
 /** Claims the references of the images in every holder. */
-function claimReferences({ holders, log, signal }, info, images) {
+function claimReferences({ holders, info, log, signal }, images) {
     return claimTags(holders.map(({ node }) => (node === undefined ? placeOf(info) : `node ${node}`)), images.flatMap(({ references }) => references), { log, signal });
 }
-async function receive(tools, request, lacking) {
+async function receive(request, lacking) {
     const env_3 = { stack: [], error: void 0, hasError: false };
     try {
-        const { holders, log } = tools;
-        const { opened, info, tarballPath, layoutPath } = request;
+        const { holders, log, opened, tarballPath, layoutPath } = request;
         const kept = into_holders_addDisposableResource(env_3, tarballPath === undefined ? undefined : await partialFile(tarballPath, spaceAdvice, log), true);
         const layout = into_holders_addDisposableResource(env_3, layoutPath === undefined ? undefined : await layoutFolder(layoutPath, log), true);
         let size = 0;
@@ -33063,18 +32912,17 @@ async function receive(tools, request, lacking) {
         // Disposed of after the guards: an image that loses its references still needs its temporary tag, and is removed with it.
         const temporary = into_holders_addDisposableResource(env_3, await temporaryTags(holders, () => arrived, log), true);
         const receiving = { ...request, lacking, temporary, kept, layout, onBytes };
-        const images = (await pullOverlapped(tools, receiving)) ?? (await loadWhole(tools, receiving));
+        const images = (await pullOverlapped(receiving)) ?? (await loadWhole(receiving));
         arrived = images;
         const claim = into_holders_addDisposableResource(env_3, new AsyncDisposableStack(), true);
-        claim.use(await claimReferences(tools, info, images));
-        const guards = into_holders_addDisposableResource(env_3, new AsyncDisposableStack(), true);
+        claim.use(await claimReferences(request, images));
         const tags = images.map(({ name }) => name);
-        const names = new Map(lacking.map((holder) => [holder, tags]));
-        const { image, keep } = await nameOnAll(tools, { ...request, images, names, temporary, guards });
-        // A layout of one image needs no more than one reference.
-        await layout?.commit(images.flatMap(({ contents, references: [reference] }) => contents === undefined ? [] : [{ image: contents, references: [reference] }]));
-        await kept?.commit();
-        keep();
+        const names = holders.map((holder) => (lacking.includes(holder) ? tags : undefined));
+        const image = await nameOnAll(request, { images, names, temporary }, async () => {
+            // In a layout, one reference is enough for each image.
+            await layout?.commit(images.flatMap(({ contents, references: [reference] }) => contents === undefined ? [] : [{ image: contents, references: [reference] }]));
+            await kept?.commit();
+        });
         return { images, image, loaded: holders.length > 0, size: opened.content.downloaded() ?? size };
     }
     catch (e_3) {
@@ -33087,35 +32935,36 @@ async function receive(tools, request, lacking) {
             await result_3;
     }
 }
-/** @returns undefined when the whole tarball has to be loaded */
-async function pullOverlapped({ holders, log }, { opened, info, overlap, kept, layout, temporary, onBytes }) {
+/** @returns undefined if the whole tarball must be loaded */
+async function pullOverlapped(request) {
+    const { log, opened, info, overlap, tarballPath, layoutPath, temporary, onBytes } = request;
     const { content, images } = opened;
-    const [holder, ...others] = holders;
-    // Files are written from the whole tarball.
-    if (!overlap || holder === undefined || others.length > 0 || (kept ?? layout) !== undefined)
+    const [holder, ...others] = request.holders;
+    // Files can be written only from the whole tarball.
+    if (!overlap || holder === undefined || others.length > 0)
         return undefined;
-    if (images === undefined || holder.engine.pull === undefined)
+    if (images === undefined || (tarballPath ?? layoutPath) !== undefined)
         return undefined;
-    const names = temporary.of(holder);
+    const tools = { engine: holder.engine, log, info };
     const arrived = [];
     for (const { identity, references, ranged } of images) {
         if (ranged === undefined)
             return undefined;
-        const request = { image: ranged, names, word: wordFor(content), onBytes };
-        const name = await fetchOverlapped({ engine: holder.engine, log, info }, request);
+        const fetch = { image: ranged, names: temporary.of(holder), word: wordFor(content), onBytes };
+        const name = await fetchOverlapped(tools, fetch);
         if (name === undefined)
             return undefined;
         arrived.push({ identity, references, name });
     }
     return requireOne(arrived);
 }
-async function loadWhole({ holders, log }, { opened, info, lacking, temporary, kept, layout, onBytes }) {
-    const { content } = opened;
-    const request = {
-        ...{ opened, platform: info.platform, repository: temporary.repository },
-        ...{ tee: kept?.tee, teeLayer: layout?.tee, needsManifest: holders.some(({ node }) => node !== undefined) },
-    };
-    return log.progress(wordFor(content), wholeSize(opened), async (count) => {
+async function loadWhole(receiving) {
+    const { holders, log, opened, info, lacking, temporary, kept, layout, onBytes } = receiving;
+    const { platform } = info;
+    const { repository } = temporary;
+    const needsManifest = holders.some(({ node }) => node !== undefined);
+    const request = { opened, platform, repository, tee: kept?.tee, teeLayer: layout?.tee, needsManifest };
+    return log.progress(wordFor(opened.content), wholeSize(opened), async (count) => {
         const tarball = wholeTarball(request, (bytes) => {
             onBytes(bytes);
             count(bytes);
@@ -33130,7 +32979,7 @@ async function loadWhole({ holders, log }, { opened, info, lacking, temporary, k
         return requireOne(tarball.images());
     });
 }
-/** Feeds the tarball to all holders. Returns what they report. */
+/** Sends the tarball to all holders, and returns what they report. */
 async function feedAll(chunks, holders) {
     const feed = (holder) => (lent) => onHolder(holder, () => holder.engine.load(lent));
     const [only, ...others] = holders;
@@ -33138,62 +32987,72 @@ async function feedAll(chunks, holders) {
         return feed(only)(chunks);
     return (await fanOut(chunks, holders.map(feed))).flat();
 }
-/** Proves the images on all holders, and sets their references there. */
-async function nameOnAll({ log, holders }, { opened, info, images, names, temporary, guards }) {
-    const what = opened.origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
-    const kept = [];
-    const nameOn = async (holder) => {
-        const { engine, node } = holder;
-        const inspected = await temporary.keepEarlier(holder, images);
-        const guard = guardTags(engine, log.warning);
-        guards.use(guard);
-        kept.push(guard);
-        const known = names.get(holder) ?? (await into_holders_namesOf(holder, images, info)) ?? [];
-        let first;
-        for (const [at, { identity, references }] of images.entries()) {
-            const name = known[at] ?? (0,image_reference/* formatReference */.FH)(references[0]);
-            // Two images can have the same reference.
-            const request = { name, identity, references, ...(images.length === 1 ? { inspected } : {}) };
+/**
+ * Verifies the images in all holders, and sets their references there. If that or `commit` fails, the earlier references are restored.
+ * @returns the main image in the first holder
+ */
+async function nameOnAll({ log, holders, opened, info }, { images, names, temporary }, commit) {
+    const env_4 = { stack: [], error: void 0, hasError: false };
+    try {
+        const what = opened.origin === 'artifact' ? 'the image that was handed over' : 'this job’s own image';
+        const guards = into_holders_addDisposableResource(env_4, new AsyncDisposableStack(), true);
+        const naming = holders.map((holder, position) => {
+            const { engine, node } = holder;
+            const guard = guards.use(guardTags(engine, log.warning));
             const where = node === undefined ? '' : `, on ${node}`;
-            const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
-            first ??= image;
-        }
-        // Of two images with one reference, only the last one has it.
-        if (images.length > 1)
-            await requireNames({ engine, info }, images);
-        return first;
-    };
-    const outcomes = await Promise.allSettled(holders.map((holder) => onHolder(holder, () => nameOn(holder))));
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed !== undefined)
-        throw failed.reason;
-    const [image] = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-    return {
-        image,
-        keep: () => {
-            for (const guard of kept)
-                guard.keep();
-        },
-    };
+            return onHolder(holder, async () => {
+                const inspected = await keepEarlier(holder, images, temporary);
+                const known = names[position] ?? (await into_holders_namesOf(holder, images, info)) ?? [];
+                let first;
+                for (const [at, { identity, references }] of images.entries()) {
+                    const name = known[at] ?? (0,image_reference/* formatReference */.FH)(references[0]);
+                    // With several images, two can have the same reference, so earlier inspections don't count.
+                    const request = { name, identity, references, ...(images.length === 1 ? { inspected } : {}) };
+                    const image = await proveAndName({ engine, log, info }, request, `${what}${where}`, guard);
+                    first ??= image;
+                }
+                // If two images have the same reference, only the last one has it now.
+                if (images.length > 1)
+                    await requireNames({ engine, info }, images);
+                return { guard, first };
+            });
+        });
+        // Nothing is restored while another holder still sets references.
+        await Promise.allSettled(naming);
+        const named = await Promise.all(naming);
+        await commit?.();
+        for (const { guard } of named)
+            guard.keep();
+        return named[0]?.first;
+    }
+    catch (e_4) {
+        env_4.error = e_4;
+        env_4.hasError = true;
+    }
+    finally {
+        const result_4 = into_holders_disposeResources(env_4);
+        if (result_4)
+            await result_4;
+    }
 }
-/** The verb in the log for the artifact's bytes. */
+/** Returns the verb in the log for the artifact's bytes. */
 function wordFor({ downloaded }) {
     return downloaded() === undefined ? 'Downloaded' : 'Read from this machine';
 }
 function wholeSize({ content, record }) {
-    // The artifact's digest is verified by reading the whole artifact, unless it is on this machine.
+    // Unless the artifact is on this machine, all of it is read to verify its digest.
     const total = content.downloaded() === undefined ? content.artifact.size : record?.tarballSize;
     return total ?? 'unknown';
 }
 function nothingLoaded(holders, loaded) {
     const program = holders[0]?.engine.program ?? 'docker';
-    return new errors/* HandoverError */.Cu('load-failed', `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`, `Look at the engine on this runner: ${program} info; df -h.`);
+    return new errors/* HandoverError */.Cu('load-failed', `${program} load ended before it had the whole tarball; it reported ${loaded.join(', ') || 'nothing'}.`, `Check the engine on this runner: ${program} info; df -h.`);
 }
 
-// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 1 modules
-var plan_plan = __nccwpck_require__(7207);
-;// CONCATENATED MODULE: ./build/load-image/registry.js
-var registry_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
+// EXTERNAL MODULE: ./build/load-image/plan/plan.js + 2 modules
+var plan_plan = __nccwpck_require__(2680);
+;// CONCATENATED MODULE: ./build/load-image/load-image.js
+var load_image_addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
         var dispose, inner;
@@ -33215,7 +33074,7 @@ var registry_addDisposableResource = (undefined && undefined.__addDisposableReso
     }
     return value;
 };
-var registry_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
+var load_image_disposeResources = (undefined && undefined.__disposeResources) || (function (SuppressedError) {
     return function (env) {
         function fail(e) {
             env.error = env.hasError ? new SuppressedError(e, env.error, "An error was suppressed during disposal.") : e;
@@ -33255,15 +33114,114 @@ var registry_disposeResources = (undefined && undefined.__disposeResources) || (
 
 
 
+
+
+
+const missingArtifact = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
+const orders = {
+    artifact: ['artifact'],
+    registry: ['registry'],
+    'artifact-then-registry': ['artifact', 'registry'],
+    'registry-then-artifact': ['registry', 'artifact'],
+};
+// Failures after which the second source is tried. It can't help with a wrong image, runner or input.
+const failures = {
+    registry: ['registry-failed'],
+    artifact: [
+        'artifact-not-found',
+        'artifact-expired',
+        'artifact-corrupt',
+        'tarball-invalid',
+        'image-not-found',
+        'transfer-failed',
+    ],
+};
+/**
+ * Loads the image from the sources in the plan.
+ * @param fallback the image to pull if the artifact doesn't exist
+ * @throws HandoverError with any error code of load-image. No reference or file is left behind.
+ */
+async function loadImage(plan, tools, fallback) {
+    try {
+        return await fromSources(plan, tools);
+    }
+    catch (error) {
+        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !missingArtifact.includes(error.code))
+            throw error;
+        const name = (0,image_reference/* formatReference */.FH)(fallback);
+        tools.log.warning(`Pulling ${name} (\`fallback-image\`) instead of the artifact: ${error.message}`);
+        return pullFallback(plan, fallback, tools, error.message);
+    }
+}
+async function fromSources(plan, tools) {
+    const { log, holders } = tools;
+    let found;
+    const find = () => (found ??= (0,base_timeline/* chapter */.AI)(tools, 'Find the artifact', () => (0,handed_over_find/* findArtifact */.Kc)(plan.artifactName, tools), 'Find'));
+    // Without `registry-image`, the artifact is needed to know what to pull. As the second source, it is only compared with the pulled image.
+    const findToCompare = async () => {
+        if (plan.registryImage === undefined)
+            return find();
+        if (plan.from !== 'registry-then-artifact')
+            return undefined;
+        return find().catch((error) => {
+            log.info(`There is no artifact to compare with: ${(0,errors/* messageOf */.bD)(error)}`);
+            return undefined;
+        });
+    };
+    const load = {
+        artifact: async () => {
+            find().catch(() => undefined); // rethrown below, because a missing engine is reported first
+            const info = await hostInfo(holders);
+            return loadArtifact(plan, tools, await find(), info);
+        },
+        registry: async () => loadFromRegistry(plan, tools, await findToCompare()),
+    };
+    const [first, second] = orders[plan.from];
+    try {
+        return await load[first]();
+    }
+    catch (error) {
+        if (second === undefined || !(error instanceof errors/* HandoverError */.Cu) || !failures[first].includes(error.code))
+            throw error;
+        log.warning(`The image can't be loaded from the ${first}, so it is loaded from the ${second}. ${error.message}`);
+        return load[second]();
+    }
+}
+/**
+ * Loads the images of an artifact. Resolves it, loads the images that the holders lack, and verifies them there.
+ * @throws HandoverError with any error code of load-image. No reference or file is left behind.
+ */
+async function loadArtifact(plan, tools, found, info) {
+    const opened = resolveArtifact(found, (0,plan_plan/* wishOf */.H_)(plan, info.platform));
+    const { images, image, loaded, size } = await loadInto({ ...tools, ...plan, opened, info });
+    const { origin, content, record } = opened;
+    const [main, ...further] = images;
+    const nodes = tools.holders.flatMap(({ node }) => node ?? []);
+    return {
+        ...load_image_namedImage(main),
+        image,
+        loaded,
+        size,
+        source: loaded || tools.holders.length === 0 ? origin : 'engine',
+        artifact: origin === 'artifact' ? content.artifact : undefined,
+        record,
+        layoutPath: plan.layoutPath,
+        further: further.map(load_image_namedImage),
+        nodes: nodes.length === tools.holders.length ? nodes : undefined,
+    };
+}
+function load_image_namedImage({ references, identity }) {
+    return { reference: (0,image_reference/* formatReference */.FH)(references[0]), identity };
+}
 /**
  * Pulls the image by digest, proves that it is the expected one, and only then sets its reference.
  * @param found the artifact to compare with, if there is one
- * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
+ * @throws HandoverError `registry-failed`, or the code for a wrong image. None of its references is left behind.
  */
 async function loadFromRegistry(plan, tools, found) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const { engine, registry, log, timeline } = tools;
+        const { engine, registry, log } = tools;
         const info = await engine.info();
         const wish = (0,plan_plan/* wishOf */.H_)(plan, info.platform);
         const opened = found === undefined ? undefined : resolveArtifact(found, wish);
@@ -33271,9 +33229,9 @@ async function loadFromRegistry(plan, tools, found) {
         const known = opened?.images?.[0].identity;
         const reference = plan.reference ?? record?.references[0] ?? fallbackReference;
         const facts = { reference: (0,image_reference/* formatReference */.FH)(reference), artifact: undefined, record, size: 0, further: [] };
-        // Disposed of last: the pulled reference has to be kept while the repository has a tag.
-        const pulled = registry_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const guard = registry_addDisposableResource(env_1, guardTags(engine, log.warning, await claimTags([placeOf(info)], [reference], tools)), true);
+        // Disposed of last: the pulled reference must be kept while the repository has a tag.
+        const pulled = load_image_addDisposableResource(env_1, new AsyncDisposableStack(), true);
+        const guard = load_image_addDisposableResource(env_1, guardTags(engine, log.warning, await claimTags([placeOf(info)], [reference], tools)), true);
         const prove = async (name, identity, what) => {
             const image = await proveAndName({ engine, log, info }, { name, identity, references: [reference] }, what, guard);
             guard.keep();
@@ -33281,7 +33239,7 @@ async function loadFromRegistry(plan, tools, found) {
         };
         const here = known === undefined ? undefined : await findImage({ engine, info }, known, [reference]);
         if (known !== undefined && here !== undefined) {
-            log.info(`The engine has this image already: ${here}. Nothing to load.`);
+            log.info(`The engine already has this image: ${here}. Nothing to load.`);
             const image = await prove(here, known, 'the image that was handed over');
             return { ...facts, image, identity: known, source: 'engine', loaded: false };
         }
@@ -33289,14 +33247,17 @@ async function loadFromRegistry(plan, tools, found) {
         const name = (0,image_reference/* formatReference */.FH)(source);
         const before = await engine.inspect(name);
         if (before === undefined) {
-            await log.chapter('Pull', () => timeline.measure('Pull', () => registry.pull(source)));
+            await (0,base_timeline/* chapter */.AI)(tools, 'Pull', () => registry.pull(source));
             pulled.defer(() => removePinned(tools, source));
         }
         const image = before ?? (await engine.inspect(name)) ?? missingImage(name);
-        if (image.isWhole === false)
-            throw notWhole(name);
+        // The containerd store doesn't pull a layer that it has already unpacked for another manifest.
+        if (image.isWhole === false) {
+            throw new errors/* HandoverError */.Cu('registry-failed', `The engine did not pull all of ${name}: it already has some layers, unpacked from another image in a different form. docker ` +
+                'save and docker push would fail.', 'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.');
+        }
         const identity = await identifyPulled(plan, { ...tools, info }, source, image, opened);
-        // A known image was compared with the expectations before, and this is that image.
+        // A known image has already been compared with the expectations, and this is that image.
         if (known === undefined)
             (0,expectations/* requireExpected */.q)(wish, [identity]);
         const loaded = before === undefined;
@@ -33308,14 +33269,15 @@ async function loadFromRegistry(plan, tools, found) {
         env_1.hasError = true;
     }
     finally {
-        const result_1 = registry_disposeResources(env_1);
+        const result_1 = load_image_disposeResources(env_1);
         if (result_1)
             await result_1;
     }
 }
 /**
- * Identifies a pulled image. The engine has verified it against the digest of the reference, which is its ID in a containerd store.
- * @throws HandoverError `image-mismatch` when it isn't the image that was handed over
+ * Identifies a pulled image. The engine has verified it against the digest in the reference. In a containerd store, that digest is the
+ * image's ID.
+ * @throws HandoverError `image-mismatch` if it isn't the image that was handed over
  */
 async function identifyPulled(plan, tools, source, image, opened) {
     const known = opened?.images?.[0].identity;
@@ -33328,7 +33290,7 @@ async function identifyPulled(plan, tools, source, image, opened) {
     }
     return { ...(known ?? image), configDigest, manifestDigest: source.digest };
 }
-// On the classic store the image ID is the config digest. For the containerd store, the registry returns it.
+// In the classic store, the image ID is the config digest. For the containerd store, the registry returns the config digest.
 async function configDigestOf({ registry, log, info }, source, image, isNeeded) {
     if (info.imageStore.imageIdIs === 'config')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
@@ -33342,8 +33304,8 @@ async function configDigestOf({ registry, log, info }, source, image, isNeeded) 
         return undefined;
     }
 }
-// The engine lists a pulled digest as a reference of its own. The containerd store removes every tag of that repository with it, so
-// it is kept where there is one.
+// The engine lists a pulled digest as a separate reference. Removing it from the containerd store removes every tag of that repository, so
+// it is kept if there is a tag.
 async function removePinned({ engine, log }, source) {
     const pinned = (0,image_reference/* formatReference */.FH)(source);
     const image = await engine.forCleanUp.inspect(pinned);
@@ -33354,20 +33316,20 @@ async function removePinned({ engine, log }, source) {
     });
 }
 /**
- * Pulls another image instead of a missing artifact. It is compared only with the inputs' expectations.
+ * Pulls another image instead of a missing artifact. It is compared only with the expectations in the inputs.
  * @param reason why there is no artifact
- * @throws HandoverError `registry-failed`, or the code for a wrong image; then no reference of it is left
+ * @throws HandoverError `registry-failed`, or the code for a wrong image. None of its references is left behind.
  */
 async function pullFallback(plan, fallback, tools, reason) {
-    const { engine, registry, log, timeline } = tools;
+    const { engine, registry, log } = tools;
     const pulledFrom = (0,image_reference/* formatReference */.FH)(fallback);
-    const reference = plan.reference === undefined ? pulledFrom : (0,image_reference/* formatReference */.FH)(plan.reference);
-    return log.chapter('Pull the fallback image', () => timeline.measure('Pull', async () => {
+    const target = plan.reference ?? fallback;
+    const reference = (0,image_reference/* formatReference */.FH)(target);
+    const pull = async () => {
         const env_2 = { stack: [], error: void 0, hasError: false };
         try {
             const info = await engine.info();
-            const claimed = [fallback, plan.reference ?? fallback];
-            const guard = registry_addDisposableResource(env_2, guardTags(engine, log.warning, await claimTags([placeOf(info)], claimed, tools)), true);
+            const guard = load_image_addDisposableResource(env_2, guardTags(engine, log.warning, await claimTags([placeOf(info)], [fallback, target], tools)), true);
             await guard.during(pulledFrom, () => registry.pull(fallback));
             const image = (await engine.inspect(pulledFrom)) ?? missingImage(pulledFrom);
             const configDigest = await fallbackDigest(plan, fallback, image, { ...tools, info });
@@ -33385,13 +33347,14 @@ async function pullFallback(plan, fallback, tools, reason) {
             env_2.hasError = true;
         }
         finally {
-            const result_2 = registry_disposeResources(env_2);
+            const result_2 = load_image_disposeResources(env_2);
             if (result_2)
                 await result_2;
         }
-    }));
+    };
+    return (0,base_timeline/* chapter */.AI)(tools, 'Pull the fallback image', pull, 'Pull');
 }
-// On the containerd store only the tarball of docker save shows the config digest. That takes reading the whole image.
+// With the containerd store, only the output of docker save shows the config digest. So the whole image must be read.
 async function fallbackDigest(plan, fallback, image, { engine, info }) {
     if (info.imageStore.imageIdIs === 'config')
         return (0,image_digest/* parseDigest */.m)(image.imageId);
@@ -33400,118 +33363,11 @@ async function fallbackDigest(plan, fallback, image, { engine, info }) {
     const { images } = imagesIn(await seeTarball(engine.save((0,image_reference/* formatReference */.FH)(fallback))));
     return chooseImage(images, fallback, image.platform).configDigest;
 }
-// The containerd store doesn't pull a layer that it has unpacked for another manifest.
-function notWhole(reference) {
-    return new errors/* HandoverError */.Cu('registry-failed', `The engine did not pull all of ${reference}: it has layers of it unpacked from another image, in another form. docker ` +
-        'save and docker push would fail.', 'Set `from: artifact` or `from: registry-then-artifact`, or load into an engine without that other image.');
-}
 function missingReference() {
     throw new errors/* HandoverError */.Cu('registry-failed', 'There is nothing to pull: `registry-image` is empty, and the record of the artifact has no pushed reference.', 'Set `registry-image: ${{ needs.build.outputs.pushed-reference }}`, and `push: true` in export-image.');
 }
 function missingImage(reference) {
-    throw new errors/* HandoverError */.Cu('image-missing', `docker pull succeeded, but \`docker image inspect ${reference}\` finds no image.`, 'Look at the engine on this runner: docker image ls; docker info.');
-}
-
-;// CONCATENATED MODULE: ./build/load-image/load-image.js
-
-
-
-
-
-
-
-const missingArtifact = ['run-not-found', 'artifact-not-found', 'artifact-expired'];
-// Failures of the source. A second source can't help against a wrong image, runner or input.
-const failedRegistry = ['registry-failed'];
-const failedArtifact = [
-    'artifact-not-found',
-    'artifact-expired',
-    'artifact-corrupt',
-    'tarball-invalid',
-    'image-not-found',
-    'transfer-failed',
-];
-/**
- * Loads the image from the sources in the plan.
- * @param fallback the image to pull when the artifact doesn't exist
- * @throws HandoverError of any code of the consumer; then no reference and no file is left
- */
-async function loadImage(plan, tools, fallback) {
-    try {
-        return await fromSources(plan, tools);
-    }
-    catch (error) {
-        if (fallback === undefined || !(error instanceof errors/* HandoverError */.Cu) || !missingArtifact.includes(error.code))
-            throw error;
-        const name = (0,image_reference/* formatReference */.FH)(fallback);
-        tools.log.warning(`Pulling ${name} (\`fallback-image\`) instead of the artifact: ${error.message}`);
-        return pullFallback(plan, fallback, tools, error.message);
-    }
-}
-async function fromSources(plan, tools) {
-    const { log, timeline, holders } = tools;
-    let found;
-    const find = () => (found ??= log.chapter('Find the artifact', () => timeline.measure('Find', () => (0,handed_over_find/* findArtifact */.Kc)(plan.artifactName, tools))));
-    const fromArtifact = async () => {
-        find().catch(() => undefined); // thrown below; a missing engine is reported first
-        const info = await hostInfo(holders);
-        return loadArtifact(plan, tools, await find(), info);
-    };
-    // The artifact is needed only to know what to pull.
-    const fromRegistry = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : undefined);
-    switch (plan.from) {
-        case 'artifact':
-            return fromArtifact();
-        case 'registry':
-            return fromRegistry();
-        case 'artifact-then-registry':
-            return withSecond(tools, ['artifact', fromArtifact, failedArtifact], ['registry', fromRegistry]);
-        case 'registry-then-artifact': {
-            const findIfThere = () => find().catch((error) => {
-                log.info(`There is no artifact to compare with: ${(0,errors/* messageOf */.bD)(error)}`);
-                return undefined;
-            });
-            const compared = async () => loadFromRegistry(plan, tools, plan.registryImage === undefined ? await find() : await findIfThere());
-            return withSecond(tools, ['registry', compared, failedRegistry], ['artifact', fromArtifact]);
-        }
-    }
-}
-async function withSecond({ log }, [name, first, failures], [secondName, second]) {
-    try {
-        return await first();
-    }
-    catch (error) {
-        if (!(error instanceof errors/* HandoverError */.Cu) || !failures.includes(error.code))
-            throw error;
-        log.warning(`The image can't come from the ${name}, so it comes from the ${secondName}. ${error.message}`);
-        return second();
-    }
-}
-/**
- * Loads the images of an artifact that was found: resolves it, loads what the holders lack, and proves the images there.
- * @throws HandoverError of any code of the consumer; then no reference and no file is left
- */
-async function loadArtifact(plan, tools, found, info) {
-    const opened = resolveArtifact(found, (0,plan_plan/* wishOf */.H_)(plan, info.platform));
-    const { images, image, loaded, size } = await loadInto(tools, { ...plan, opened, info });
-    const { origin, content, record } = opened;
-    const [main, ...further] = images;
-    const nodes = tools.holders.flatMap(({ node }) => node ?? []);
-    return {
-        ...namedImage(main),
-        image,
-        loaded,
-        size,
-        source: loaded || tools.holders.length === 0 ? origin : 'engine',
-        artifact: origin === 'artifact' ? content.artifact : undefined,
-        record,
-        layoutPath: plan.layoutPath,
-        further: further.map(namedImage),
-        ...(nodes.length === tools.holders.length ? { nodes } : {}),
-    };
-}
-function namedImage({ references, identity }) {
-    return { reference: (0,image_reference/* formatReference */.FH)(references[0]), identity };
+    throw new errors/* HandoverError */.Cu('image-missing', `docker pull succeeded, but \`docker image inspect ${reference}\` finds no image.`, 'Check the engine on this runner: docker image ls; docker info.');
 }
 
 ;// CONCATENATED MODULE: ./build/load-image/load-images.js
@@ -33582,17 +33438,16 @@ var load_images_disposeResources = (undefined && undefined.__disposeResources) |
 
 
 /**
- * Loads one image, or several at once, or only reads their digests. Uploads the mapping and removes the artifacts if the plan says so.
- * @param fallback the image to pull when the artifact of one image doesn't exist
- * @throws HandoverError of any code of the consumer, with every image that failed. Verified images are kept
+ * Loads one image, or several at once, or only reads their digests. If planned, uploads the mapping and removes the artifacts.
+ * @throws HandoverError with any error code of load-image; the message lists every image that failed. Verified images are kept.
  */
-async function loadImages(plan, fallback, tools) {
+async function loadImages(plan, tools) {
     if (plan.kind === 'removal')
         return { images: [], loaded: [], digests: undefined, removed: await removeArtifacts(plan.wanted, tools) };
-    const result = await loadAndMap(plan, fallback, tools);
+    const result = await loadAndMap(plan, tools);
     if (!plan.remove)
         return { ...result, removed: [] };
-    // A pattern may also match the mapping, or an artifact that another job has uploaded meanwhile.
+    // A pattern may also match the mapping, or an artifact that another job has uploaded in the meantime.
     const names = plan.wanted.some(artifact_name/* isPattern */.Pt)
         ? result.images.flatMap(({ artifact }) => artifact?.name ?? [])
         : plan.wanted;
@@ -33602,7 +33457,7 @@ async function loadImages(plan, fallback, tools) {
     });
     return { ...result, removed };
 }
-/** Removes a run's artifacts, of all its attempts, and returns their names. */
+/** Removes artifacts of this run, from all of its attempts, and returns their names. */
 async function removeArtifacts(wanted, { ownStore, log }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
@@ -33626,64 +33481,41 @@ async function removeArtifacts(wanted, { ownStore, log }) {
             await result_1;
     }
 }
-async function loadAndMap(plan, fallback, tools) {
+async function loadAndMap(plan, tools) {
     if (plan.kind === 'one') {
         const [artifactName = ''] = plan.wanted;
         const name = await nameOf(artifactName, tools);
-        return withDigests(plan.digests, tools, [name], async () => {
-            const loaded = await loadImage({ ...plan.each, artifactName }, tools, fallback);
+        return (0,digests/* withDigests */.o2)(plan.digests, [name], tools, async () => {
+            const loaded = await loadImage({ ...plan.each, artifactName }, tools, plan.fallback);
             return { images: mappedLoad(loaded, name), loaded: [loaded] };
         });
     }
-    const { log, timeline } = tools;
-    const found = await log.chapter('Find the artifacts', () => timeline.measure('Find', () => (0,handed_over_find/* findArtifacts */.n1)(plan.wanted, tools)));
+    const found = await (0,base_timeline/* chapter */.AI)(tools, 'Find the artifacts', () => (0,handed_over_find/* findArtifacts */.n1)(plan.wanted, tools), 'Find');
     const names = found.map(({ name }) => name);
-    return withDigests(plan.digests, tools, names, async () => {
+    return (0,digests/* withDigests */.o2)(plan.digests, names, tools, async () => {
         if (plan.kind === 'mapping')
             return { images: await readMapping(plan.each, found), loaded: [] };
         const loaded = await loadSideBySide(plan.each, tools, found);
         return { images: loaded.flatMap((result) => mappedLoad(result)), loaded };
     });
 }
-/** Returns the name of a wanted artifact, for the mapping. Only an id has to be looked up. */
+/** Returns the name of a wanted artifact, for the mapping. Only an id needs a lookup. */
 async function nameOf(wanted, { store }) {
     if (!(0,artifact_name/* isId */.eQ)(wanted))
         return wanted;
     return (await store.list()).find((artifact) => (0,artifact_name/* isWanted */.Yu)(wanted, artifact))?.name ?? wanted;
 }
 function mappedLoad({ reference, identity, further, artifact, record }, name = artifact?.name ?? reference) {
-    return (0,load_image_digests/* mappedImages */.aE)(name, artifact, record, [{ reference, identity }, ...further]);
-}
-async function withDigests(artifactName, { ownStore, log }, names, work) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        if (artifactName === undefined)
-            return { ...(await work()), digests: undefined };
-        const store = load_images_addDisposableResource(env_2, ownStore(), true);
-        const claim = await (0,load_image_digests/* claimDigests */.sh)(store, artifactName, names);
-        const result = await work();
-        const digests = await claim.upload(result.images);
-        log.info(`Uploaded the digests as the artifact "${digests.name}" (id ${String(digests.id)})`);
-        return { ...result, digests };
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = load_images_disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
+    return (0,digests/* mappedImages */.aE)(name, artifact, record, [{ reference, identity }, ...further]);
 }
 async function readMapping(each, found) {
     const read = await (0,side_by_side/* sideBySide */.Q)(found, 1, (artifact) => {
         // No engine is involved: the platform is compared when the image is loaded.
         const { content, record, images } = resolveArtifact(artifact, { ...each, host: undefined });
         if (images === undefined)
-            throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${content.artifact.name}" has no ${image_record/* recordName */.xD} with the position of its image’s config: its image is identified only when it is loaded.`, 'Make the artifact with export-image, or load it: remove `load: false`.');
+            throw new errors/* HandoverError */.Cu('image-not-found', `The artifact "${content.artifact.name}" has no ${image_record/* recordName */.xD} with the position of its image’s config, so its image can be identified only by loading it.`, 'Create the artifact with export-image, or remove `load: false` to load it.');
         const named = images.map(({ identity, references }) => ({ identity, reference: (0,image_reference/* formatReference */.FH)(references[0]) }));
-        return Promise.resolve((0,load_image_digests/* mappedImages */.aE)(content.artifact.name, content.artifact, record, named));
+        return Promise.resolve((0,digests/* mappedImages */.aE)(content.artifact.name, content.artifact, record, named));
     });
     return (0,side_by_side/* requireAll */.r)(read, 'read').flat();
 }
@@ -33696,12 +33528,12 @@ async function loadSideBySide(each, tools, found) {
     const atOnce = await chooseAtOnce(holders, info, sizes);
     const title = `Load ${String(found.length)} images, at most ${String(atOnce)} at once`;
     const loaded = await log.chapter(title, () => (0,side_by_side/* sideBySide */.Q)(found, atOnce, (artifact, name) => {
-        const named = { ...tools, log: namedLog(log, name), timeline: (0,base_timeline/* namedTimeline */.J)(timeline, name) };
+        const named = { ...tools, log: namedLog(log, name), timeline: (0,base_timeline/* namedTimeline */.JE)(timeline, name) };
         return loadArtifact(each, named, artifact, info);
     }));
     return (0,side_by_side/* requireAll */.r)(await (0,side_by_side/* sideBySide */.Q)(loaded, 1, (result) => requireStillThere(holders, info, result)), 'loaded');
 }
-// Of two images with the same reference, only the one that is loaded last would have it.
+// If two images had the same reference, only the one that is loaded last would keep it.
 function requireOwnReferences(artifacts) {
     const owners = new Map();
     for (const { content, record } of artifacts) {
@@ -33710,18 +33542,19 @@ function requireOwnReferences(artifacts) {
             const owner = owners.get(reference) ?? mine;
             owners.set(reference, owner);
             if (owner.configDigest !== mine.configDigest)
-                throw (0,errors/* invalidInput */.aY)(`The artifacts "${owner.name}" and "${mine.name}" hold different images under the same reference, ${reference}.`, 'Give each export a reference of its own, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
+                throw (0,errors/* invalidInput */.aY)(`The artifacts "${owner.name}" and "${mine.name}" hold different images under the same reference, ${reference}.`, 'Give each export its own reference, such as `image: ${{ matrix.component }}:local`, or load them in different jobs.');
         }
     }
 }
-// The reference of an artifact without a record is known only while it is loaded, when another image may have been verified under it.
+// Without a record, an artifact's reference is known only during its load. By then, another image may have been verified under the same
+// reference.
 async function requireStillThere(holders, info, result) {
     for (const { engine } of holders) {
         for (const { reference, identity } of [result, ...result.further]) {
             const image = await engine.inspect(reference);
             if (image !== undefined && differences(identity, image, info.imageStore).length === 0)
                 continue;
-            throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`, 'Two artifacts may hold images of the same reference: give each its own, or load them in different jobs.');
+            throw new errors/* HandoverError */.Cu('image-mismatch', `${reference} was loaded and verified, but is ${image === undefined ? 'gone' : 'another image'} now.`, 'Two artifacts may contain images with the same reference. Give each image its own, or load them in different jobs.');
         }
     }
     return result;
@@ -33735,25 +33568,23 @@ async function requireStillThere(holders, info, result) {
 
 __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependencies__, __webpack_async_result__) => { try {
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4823);
-/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_18__ = __nccwpck_require__(1356);
-/* harmony import */ var _plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4115);
-/* harmony import */ var _plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2669);
-/* harmony import */ var _plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1694);
-/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2061);
-/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9137);
-/* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(149);
-/* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7393);
-/* harmony import */ var _shared_artifacts_service_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5902);
-/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(8010);
-/* harmony import */ var _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(5942);
-/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__ = __nccwpck_require__(1829);
-/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(8100);
-/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(7733);
-/* harmony import */ var _shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(1171);
-/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(9541);
-/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(6110);
-/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(8562);
+/* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_16__ = __nccwpck_require__(1356);
+/* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2680);
+/* harmony import */ var _load_images_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4042);
+/* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9137);
+/* harmony import */ var _wait_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4460);
+/* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9537);
+/* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8010);
+/* harmony import */ var _shared_artifacts_service_workflow_runs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(5898);
+/* harmony import */ var _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(5942);
+/* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__ = __nccwpck_require__(1829);
+/* harmony import */ var _shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(8100);
+/* harmony import */ var _shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(817);
+/* harmony import */ var _shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(66);
+/* harmony import */ var _shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(9541);
+/* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__ = __nccwpck_require__(6110);
+/* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__ = __nccwpck_require__(197);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__ = __nccwpck_require__(5574);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -33824,42 +33655,39 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_17__/* .run */ .eF)('load-image', async ({ context, log, signal, limit }) => {
+await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_15__/* .run */ .eF)('load-image', async ({ context, log, signal, limit }) => {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_15__/* .actionInputs */ .e)();
+        const inputs = (0,_shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_13__/* .actionInputs */ .e)();
         const limitMinutes = limit(inputs);
-        const plan = (0,_plan_images_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planImages */ .y)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readImagesInputs */ .I8)(inputs));
-        const runInputs = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readRunInputs */ .hT)(inputs);
-        const { other, fallback } = (0,_plan_run_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planRun */ .n)(runInputs, plan, context.producer.repository);
-        const wait = (0,_plan_wait_plan_js__WEBPACK_IMPORTED_MODULE_3__/* .planWait */ .H)((0,_inputs_js__WEBPACK_IMPORTED_MODULE_18__/* .readWaitInputs */ .FW)(inputs), plan, other !== undefined, limitMinutes);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_19__/* .timeline */ .I)();
-        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_12__/* .containerEngine */ .w)(plan.each.engine, context, signal);
-        const holders = await (0,_shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_13__/* .holdersOf */ .p)(plan.each.into, engine, signal);
-        const figures = new _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_10__/* .PartFigures */ .V();
-        const tools = { ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .maskSecret */ .$l, signal, figures };
-        const ownStore = () => (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_9__/* .runStore */ .Z)(tools);
-        const found = __addDisposableResource(env_1, other === undefined ? ownStore() : (0,_shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_7__/* .otherRunStore */ .b)({ ...tools, ...other }), true);
-        const { githubToken: token = '' } = runInputs;
+        const given = (0,_inputs_js__WEBPACK_IMPORTED_MODULE_16__/* .readImagesInputs */ .I)(inputs);
+        const plan = (0,_plan_plan_js__WEBPACK_IMPORTED_MODULE_1__/* .planImages */ .y6)(given, { ownRepository: context.producer.repository, limitMinutes });
+        const { other, wait } = plan;
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_17__/* .timeline */ .IO)();
+        const engine = await (0,_shared_docker_container_engine_js__WEBPACK_IMPORTED_MODULE_10__/* .containerEngine */ .w)(plan.each.engine, context, signal);
+        const holders = await (0,_shared_docker_holders_js__WEBPACK_IMPORTED_MODULE_11__/* .holdersOf */ .p)(plan.each.into, engine, signal);
+        const figures = new _shared_artifacts_blob_slow_parts_js__WEBPACK_IMPORTED_MODULE_8__/* .PartFigures */ .VW();
+        const tools = { ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .maskSecret */ .$l, signal, figures };
+        const ownStore = () => (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_6__/* .runStore */ .Z)(tools);
+        const found = __addDisposableResource(env_1, other === undefined ? ownStore() : (0,_shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .otherRunStore */ .b)({ ...tools, ...other }), true);
+        const { githubToken: token = '' } = given;
         const reads = { ...context, ...context.producer, token, onRetry: log.info, signal };
-        const jobs = __addDisposableResource(env_1, wait === undefined || token === '' ? undefined : (0,_shared_artifacts_service_run_jobs_js__WEBPACK_IMPORTED_MODULE_8__/* .runJobs */ .A)(reads), true);
+        const jobs = __addDisposableResource(env_1, wait === undefined || token === '' ? undefined : (0,_shared_artifacts_service_workflow_runs_js__WEBPACK_IMPORTED_MODULE_7__/* .runJobs */ .Ag)(reads), true);
         const waiting = { ...context, ...context.producer, jobs, log, timeline: times, signal };
-        const store = wait === undefined ? found : (0,_wait_js__WEBPACK_IMPORTED_MODULE_6__/* .waitingReader */ .l)(found, wait, waiting);
-        const result = await (0,_load_images_js__WEBPACK_IMPORTED_MODULE_4__/* .loadImages */ .z)(plan, fallback, {
+        const store = wait === undefined ? found : (0,_wait_js__WEBPACK_IMPORTED_MODULE_4__/* .waitingReader */ .l)(found, wait, waiting);
+        const result = await (0,_load_images_js__WEBPACK_IMPORTED_MODULE_2__/* .loadImages */ .z)(plan, {
             engine,
             holders,
             signal,
-            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_14__/* .registryCommands */ .U1)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_11__/* .dockerCli */ .RK)(signal), { warning: log.warning, signal }),
+            registry: (0,_shared_docker_registry_commands_js__WEBPACK_IMPORTED_MODULE_12__/* .registryCommands */ .U1)((0,_shared_docker_cli_js__WEBPACK_IMPORTED_MODULE_9__/* .dockerCli */ .RK)(signal), { warning: log.warning, signal }),
             store,
             ownStore,
             log,
             timeline: times,
             runAttempt: context.producer.runAttempt,
         });
-        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
-        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_16__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_5__/* .imagesSummary */ .l)(result, times), figures.describe());
+        (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .loadOutputs */ .j)(result, { id: context.producer.runId, url: context.runUrl }));
+        await (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_14__/* .addSummary */ .S0)((0,_summary_js__WEBPACK_IMPORTED_MODULE_3__/* .imagesSummary */ .l)(result, times), figures.describe());
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -33885,7 +33713,11 @@ __webpack_async_result__();
 /* harmony export */ });
 /* harmony import */ var _digests_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1448);
 
-/** Outputs about one image are empty when several were loaded, and outputs about a load are empty without one. */
+/**
+ * Returns the outputs. Those that describe one image are empty if several were loaded. Those that describe a load are empty if nothing was
+ * loaded.
+ * @param own the run of this job
+ */
 function loadOutputs({ images, loaded }, own) {
     const [image] = images.length === 1 ? images : [];
     const [result] = images.length === 1 ? loaded : [];
@@ -33909,200 +33741,26 @@ function loadOutputs({ images, loaded }, own) {
 
 /***/ }),
 
-/***/ 4115:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   y: () => (/* binding */ planImages)
-/* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
-/* harmony import */ var _plan_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(7207);
-
-
-
-/** @throws HandoverError `invalid-input` */
-function planImages(inputs) {
-    const { artifactNames, artifactIds, digestsArtifact, remove } = inputs;
-    const digests = digestsArtifact === undefined ? undefined : (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .requireArtifactName */ .to)(digestsArtifact);
-    const wanted = (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .chooseWanted */ .rg)(artifactNames, artifactIds);
-    const isOne = wanted.length === 1 && !wanted.some(_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__/* .isPattern */ .Pt);
-    if (!isOne)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], `\`${artifactIds.length > 0 ? 'artifact-ids' : 'artifact-name'}\` (${wanted.join(', ')}) selects several images`);
-    if (!inputs.load)
-        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
-    if (!inputs.load && remove && digests !== undefined) {
-        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.', 'Remove the artifacts in a step of its own, after the one with `digests-artifact`.');
-    }
-    const kind = inputs.load ? (isOne ? 'one' : 'several') : remove ? 'removal' : 'mapping';
-    return { kind, wanted, each: (0,_plan_js__WEBPACK_IMPORTED_MODULE_2__/* .planEach */ .L0)(inputs), digests, remove };
-}
-function requireNoneOf(inputs, names, why) {
-    const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
-    const from = inputs.from === 'artifact' ? undefined : inputs.from;
-    const into = inputs.into === 'docker' ? undefined : inputs.into;
-    const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
-    const set = names.filter((name) => given[name] !== undefined);
-    if (set.length === 0)
-        return;
-    throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can be true of one loaded image only.`, 'Leave it out, or load that one image in a step of its own.');
-}
-
-
-/***/ }),
-
-/***/ 7207:
+/***/ 2680:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
-  L0: () => (/* binding */ planEach),
+  y6: () => (/* binding */ planImages),
   H_: () => (/* binding */ wishOf)
 });
 
 // UNUSED EXPORTS: planLoad
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/handed-over/expectations.js
 var expectations = __nccwpck_require__(7203);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/shared/image/destination.js
-
-
-// kind's own rule; k3d's names are host names, which are fewer (kind, pkg/cluster/internal/create/create.go; k3d, pkg/client/clusterName.go).
-const clusterName = /^[a-z0-9.-]+$/;
-// minikube, pkg/minikube/config/profile.go, ProfileNameValid
-const profileName = /^[a-zA-Z0-9][a-zA-Z0-9-]+$/;
-// containerd, pkg/identifiers/validate.go
-const namespaceName = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
-/**
- * @param text `docker`, `none`, `kind`, `kind:NAME`, `k3d:NAME`, `minikube`, `minikube:PROFILE` or `containerd:NAMESPACE`
- * @throws HandoverError `invalid-input`
- */
-function parseDestination(text) {
-    const [kind = '', ...rest] = text.trim().split(':');
-    const name = rest.length === 0 ? undefined : rest.join(':');
-    if (name === undefined && kind === 'docker')
-        return { kind: 'engine' };
-    if (name === undefined && kind === 'none')
-        return { kind };
-    // Both tools call their default cluster after themselves.
-    if (name === undefined && (kind === 'kind' || kind === 'minikube'))
-        return { kind, cluster: kind };
-    if (name !== undefined && (kind === 'kind' || kind === 'k3d') && clusterName.test(name))
-        return { kind, cluster: name };
-    if (name !== undefined && kind === 'minikube' && profileName.test(name))
-        return { kind, cluster: name };
-    if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
-        return { kind, namespace: name };
-    throw (0,errors/* invalidInput */.aY)(`The input \`into\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker, none, kind, kind:NAME, k3d:NAME, minikube, minikube:PROFILE or containerd:NAMESPACE.`, 'Use the name that `kind get clusters`, `k3d cluster list` or `minikube profile list` shows: `into: kind:NAME`.');
-}
-/** The destination as it was given. */
-function formatDestination(destination) {
-    switch (destination.kind) {
-        case 'engine':
-            return 'docker';
-        case 'none':
-            return 'none';
-        case 'containerd':
-            return `containerd:${destination.namespace}`;
-        case 'kind':
-        case 'k3d':
-        case 'minikube':
-            return `${destination.kind}:${destination.cluster}`;
-    }
-}
-
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var host = __nccwpck_require__(8118);
-;// CONCATENATED MODULE: ./build/load-image/plan/plan.js
-
-
-
-
-
-
-
-const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
-/** @throws HandoverError `invalid-input` */
-function planLoad(inputs) {
-    return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs) };
-}
-/** @throws HandoverError `invalid-input` */
-function planEach(inputs) {
-    const engine = (0,host/* parseEngineName */.D7)(inputs.engine);
-    const from = choosePlace(inputs.from);
-    if (from !== 'artifact')
-        (0,host/* requireDocker */.c1)(engine, `\`from: ${from}\``);
-    const into = planDestination(inputs, from, engine);
-    return {
-        reference: inputs.image === undefined ? undefined : (0,reference/* parseTaggedReference */.$R)(inputs.image),
-        tarballPath: inputs.tarball,
-        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : (0,expectations/* parseExpectedDigest */.A)(inputs.expectedConfigDigest),
-        expectedRevision: inputs.expectedRevision,
-        checkPlatform: inputs.checkPlatform,
-        overlap: inputs.overlap,
-        from,
-        registryImage: inputs.registryImage === undefined ? undefined : (0,reference/* parsePinnedReference */.Pe)(inputs.registryImage),
-        engine,
-        into,
-        layoutPath: inputs.ociLayout,
-    };
-}
-function planDestination({ tarball, into: text, ociLayout }, from, engine) {
-    const into = parseDestination(text);
-    const [asked] = [
-        ...(ociLayout === undefined ? [] : ['oci-layout']),
-        ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
-    ];
-    if (asked !== undefined && from !== 'artifact') {
-        throw (0,errors/* invalidInput */.aY)(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine pulls.`, 'Leave `from` out: the image then comes from its artifact.');
-    }
-    if (into.kind !== 'engine' && engine !== 'docker') {
-        throw (0,errors/* invalidInput */.aY)(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image goes into one of them.`, 'Leave one of them out. Nodes of kind, k3d and minikube are containers of docker.');
-    }
-    if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
-        throw (0,errors/* invalidInput */.aY)('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` only the records are downloaded.');
-    }
-    return into;
-}
-function choosePlace(text) {
-    const place = places.find((one) => one === text);
-    if (place !== undefined)
-        return place;
-    throw (0,errors/* invalidInput */.aY)(`The input \`from\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
-}
-/** Returns what the plan wants of an artifact's images, for an engine of that platform. */
-function wishOf(plan, platform) {
-    const { reference, expectedConfigDigest, expectedRevision, checkPlatform } = plan;
-    return { reference, expectedConfigDigest, expectedRevision, host: checkPlatform ? platform : undefined };
-}
-
-
-/***/ }),
-
-/***/ 2669:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  n: () => (/* binding */ planRun)
-});
-
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/handed-over/other-run-plan.js
 
 
@@ -34134,7 +33792,7 @@ function planChoice({ runId, workflow, branch, event, repository }, repositoryIn
             return { workflow: planWorkflow(workflow), branch, event };
         throw (0,errors/* invalidInput */.aY)('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
     }
-    const [alone] = given({ branch, event, [repositoryInput]: repository });
+    const alone = firstGiven({ branch, event, [repositoryInput]: repository });
     if (alone === undefined)
         return undefined;
     throw (0,errors/* invalidInput */.aY)(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
@@ -34146,7 +33804,7 @@ function planWorkflow(workflow) {
     throw (0,errors/* invalidInput */.aY)(`The input \`workflow\` is "${(0,base_text/* quoteForeign */.xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
 }
 function planRunId(runId, others) {
-    const [conflict] = given(others);
+    const conflict = firstGiven(others);
     if (conflict !== undefined) {
         throw (0,errors/* invalidInput */.aY)(`Both \`run-id\` (${(0,base_text/* quoteForeign */.xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
     }
@@ -34155,38 +33813,157 @@ function planRunId(runId, others) {
         return id;
     throw (0,errors/* invalidInput */.aY)(`The input \`run-id\` is "${(0,base_text/* quoteForeign */.xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
 }
-function given(inputs) {
-    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+function firstGiven(inputs) {
+    return Object.entries(inputs).find(([, value]) => value !== undefined)?.[0];
 }
 
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-// EXTERNAL MODULE: ./build/shared/image/host.js
-var host = __nccwpck_require__(8118);
-;// CONCATENATED MODULE: ./build/load-image/plan/run-plan.js
-
-
+// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
+var artifact_name = __nccwpck_require__(2704);
+;// CONCATENATED MODULE: ./build/shared/image/destination.js
 
 
 /**
- * @param ownRepository `owner/name` of this job's repository
+ * The tools that run a cluster's nodes as containers: the rule for names of clusters, and the name of the default cluster. A new tool gets
+ * a row here, and the compiler then asks for its row in docker/holders.ts.
+ */
+const clusterTools = [
+    // kind, pkg/cluster/internal/create/create.go
+    { tool: 'kind', names: /^[a-z0-9.-]+$/, usual: 'kind' },
+    // Host names, which are fewer (k3d, pkg/client/clusterName.go).
+    { tool: 'k3d', names: /^[a-z0-9.-]+$/, usual: undefined },
+    // minikube, pkg/minikube/config/profile.go, ProfileNameValid
+    { tool: 'minikube', names: /^[a-zA-Z0-9][a-zA-Z0-9-]+$/, usual: 'minikube' },
+];
+// containerd, pkg/identifiers/validate.go
+const namespaceName = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
+/**
+ * @param text `docker`, `none`, `containerd:NAMESPACE`, or a tool with or without the name of a cluster, such as `kind:NAME`
  * @throws HandoverError `invalid-input`
  */
-function planRun(inputs, images, ownRepository) {
-    const fallback = planFallback(inputs, images);
-    const other = planOtherRun(inputs, { wanted: images.wanted, ownRepository });
-    if (images.remove && other !== undefined) {
-        throw (0,errors/* invalidInput */.aY)('`remove: true` is given with another run, but a job can remove only the artifacts of its own run.', 'Remove them in a job of that run, or with the REST API: `gh api --method DELETE repos/OWNER/REPO/actions/artifacts/ID`.');
-    }
-    if (inputs.allowForkRuns && other !== undefined)
-        requireOneName(images);
-    return { other, fallback };
+function parseDestination(text) {
+    const [kind = '', ...rest] = text.trim().split(':');
+    const name = rest.length === 0 ? undefined : rest.join(':');
+    if (name === undefined && kind === 'docker')
+        return { kind: 'engine' };
+    if (name === undefined && kind === 'none')
+        return { kind };
+    if (name !== undefined && kind === 'containerd' && namespaceName.test(name) && name.length <= 76)
+        return { kind, namespace: name };
+    const row = clusterTools.find(({ tool }) => tool === kind);
+    const cluster = name ?? row?.usual;
+    if (row !== undefined && cluster !== undefined && row.names.test(cluster))
+        return { kind: 'cluster', tool: row.tool, cluster };
+    const clusters = clusterTools.flatMap(({ tool, usual }) => [...(usual === undefined ? [] : [tool]), `${tool}:NAME`]);
+    throw (0,errors/* invalidInput */.aY)(`The input \`into\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected docker, none, ${clusters.join(', ')} or containerd:NAMESPACE.`, 'Use the name that `kind get clusters`, `k3d cluster list` or `minikube profile list` shows: `into: kind:NAME`.');
 }
-// The author of a pull request also chooses the references in its artifact, such as `alpine:latest`.
-function requireOneName({ kind, each }) {
-    if (kind === 'mapping' || each.reference !== undefined)
+/** The destination as it was given. */
+function formatDestination(destination) {
+    if (destination.kind === 'engine')
+        return 'docker';
+    if (destination.kind === 'cluster')
+        return `${destination.tool}:${destination.cluster}`;
+    return 'namespace' in destination ? `${destination.kind}:${destination.namespace}` : destination.kind;
+}
+
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var host = __nccwpck_require__(8118);
+// EXTERNAL MODULE: ./build/shared/image/reference.js
+var image_reference = __nccwpck_require__(9607);
+;// CONCATENATED MODULE: ./build/load-image/plan/plan.js
+
+
+
+
+
+
+
+
+const places = ['artifact', 'registry', 'artifact-then-registry', 'registry-then-artifact'];
+/** @throws HandoverError `invalid-input` */
+function planLoad(inputs) {
+    return { artifactName: requireArtifactName(inputs.artifactName), ...planEach(inputs) };
+}
+function planEach(inputs) {
+    const engine = (0,host/* parseEngineName */.D7)(inputs.engine);
+    const from = choosePlace(inputs.from);
+    if (from !== 'artifact')
+        (0,host/* requireDocker */.c1)(engine, `\`from: ${from}\``);
+    const into = planDestination(inputs, from, engine);
+    return {
+        reference: inputs.image === undefined ? undefined : (0,image_reference/* parseTaggedReference */.$R)(inputs.image),
+        tarballPath: inputs.tarball,
+        expectedConfigDigest: inputs.expectedConfigDigest === undefined ? undefined : (0,expectations/* parseExpectedDigest */.A)(inputs.expectedConfigDigest),
+        expectedRevision: inputs.expectedRevision,
+        checkPlatform: inputs.checkPlatform,
+        overlap: inputs.overlap,
+        from,
+        registryImage: inputs.registryImage === undefined ? undefined : (0,image_reference/* parsePinnedReference */.Pe)(inputs.registryImage),
+        engine,
+        into,
+        layoutPath: inputs.ociLayout,
+    };
+}
+function planDestination({ tarball, into: text, ociLayout }, from, engine) {
+    const into = parseDestination(text);
+    const [asked] = [
+        ...(ociLayout === undefined ? [] : ['oci-layout']),
+        ...(into.kind === 'engine' ? [] : [`into: ${formatDestination(into)}`]),
+    ];
+    if (asked !== undefined && from !== 'artifact') {
+        throw (0,errors/* invalidInput */.aY)(`\`${asked}\` and \`from: ${from}\` are given together, but only an engine can pull.`, 'Leave `from` out: the image then comes from its artifact.');
+    }
+    if (into.kind !== 'engine' && engine !== 'docker') {
+        throw (0,errors/* invalidInput */.aY)(`\`engine: ${engine}\` and \`into: ${formatDestination(into)}\` are given together, but the image can go into only one of them.`, 'Leave one of them out. Nodes of kind, k3d and minikube are containers of docker.');
+    }
+    if (into.kind === 'none' && ociLayout === undefined && tarball === undefined) {
+        throw (0,errors/* invalidInput */.aY)('`into: none` leaves nothing behind without `oci-layout` or `tarball`.', 'Add one of them; with `load: false` only the records are downloaded.');
+    }
+    return into;
+}
+function choosePlace(text) {
+    const place = places.find((one) => one === text);
+    if (place !== undefined)
+        return place;
+    throw (0,errors/* invalidInput */.aY)(`The input \`from\` is "${(0,base_text/* quoteForeign */.xS)(text)}"; expected ${places.join(', ')}.`, 'Correct `from` under `with:`.');
+}
+/** Returns what the plan expects of an artifact's images, for an engine with that platform. */
+function wishOf(plan, platform) {
+    return { ...plan, host: plan.checkPlatform ? platform : undefined };
+}
+/** @throws HandoverError `invalid-input` */
+function planImages(inputs, { ownRepository, limitMinutes }) {
+    const { artifactNames, artifactIds, digestsArtifact, load, remove } = inputs;
+    const digests = digestsArtifact === undefined ? undefined : (0,artifact_name/* requireArtifactName */.to)(digestsArtifact);
+    const wanted = (0,artifact_name/* chooseWanted */.rg)(artifactNames, artifactIds);
+    const isOne = wanted.length === 1 && !wanted.some(artifact_name/* isPattern */.Pt);
+    if (!isOne)
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'expected-config-digest', 'from'], `\`${artifactIds.length > 0 ? 'artifact-ids' : 'artifact-name'}\` (${wanted.join(', ')}) selects several images`);
+    if (!load)
+        requireNoneOf(inputs, ['image', 'tarball', 'oci-layout', 'from', 'into'], 'With `load: false` no image is loaded');
+    if (!load && remove && digests !== undefined) {
+        throw (0,errors/* invalidInput */.aY)('With `load: false` and `remove: true` no record is read, so there are no digests for `digests-artifact`.', 'Remove the artifacts in a separate step, after the one with `digests-artifact`.');
+    }
+    const plan = { kind: kindOf(inputs, isOne), wanted, each: planEach(inputs), digests, remove };
+    const fallback = planFallback(inputs, plan);
+    const other = planOtherRun(inputs, { wanted, ownRepository });
+    if (other !== undefined)
+        requireForOther(inputs, plan);
+    return { ...plan, fallback, other, wait: planWait(inputs, wanted, other !== undefined, limitMinutes) };
+}
+function kindOf({ load, remove }, isOne) {
+    if (load)
+        return isOne ? 'one' : 'several';
+    return remove ? 'removal' : 'mapping';
+}
+function requireNoneOf(inputs, names, why) {
+    const { image, tarball, expectedConfigDigest, ociLayout } = inputs;
+    const from = inputs.from === 'artifact' ? undefined : inputs.from;
+    const into = inputs.into === 'docker' ? undefined : inputs.into;
+    const given = { image, tarball, 'oci-layout': ociLayout, 'expected-config-digest': expectedConfigDigest, from, into };
+    const set = names.filter((name) => given[name] !== undefined);
+    if (set.length === 0)
         return;
-    throw (0,errors/* invalidInput */.aY)('`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.', 'Set `image` to the one reference that the image is to have, such as `image: charon:pr`, and load one artifact.');
+    throw (0,errors/* invalidInput */.aY)(`${why}, but ${set.map((name) => `\`${name}\``).join(' and ')} can apply to one loaded image only.`, 'Leave it out, or load that image in a separate step.');
 }
 function planFallback({ fallbackImage }, { kind, each }) {
     if (fallbackImage === undefined)
@@ -34196,42 +33973,38 @@ function planFallback({ fallbackImage }, { kind, each }) {
     }
     const { tarballPath, layoutPath, into, engine } = each;
     (0,host/* requireDocker */.c1)(engine, '`fallback-image`');
-    const other = tarballPath !== undefined ? 'tarball' : layoutPath !== undefined ? 'oci-layout' : undefined;
-    if (into.kind !== 'engine' || other !== undefined) {
-        throw (0,errors/* invalidInput */.aY)(`Both \`fallback-image\` and \`${other ?? 'into'}\` are given, but an image that is pulled leaves no tarball and no layout, and goes into the engine alone.`, 'Leave one of them out.');
+    const [conflict] = [
+        ...(tarballPath === undefined ? [] : ['tarball']),
+        ...(layoutPath === undefined ? [] : ['oci-layout']),
+        ...(into.kind === 'engine' ? [] : ['into']),
+    ];
+    if (conflict !== undefined) {
+        throw (0,errors/* invalidInput */.aY)(`Both \`fallback-image\` and \`${conflict}\` are given, but a pulled image leaves no tarball or layout, and goes only into the engine.`, 'Leave one of them out.');
     }
     const reference = (0,image_reference/* parseReference */.F2)(fallbackImage);
     return reference.tag === undefined && reference.digest === undefined ? { ...reference, tag: 'latest' } : reference;
 }
-
-
-/***/ }),
-
-/***/ 1694:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   H: () => (/* binding */ planWait)
-/* harmony export */ });
-/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-/**
- * @param isOtherRun whether the artifacts are of another run
- * @param limitMinutes time limit of the step
- * @returns undefined without a wait
- * @throws HandoverError `invalid-input`
- */
-function planWait({ waitMinutes: minutes, waitForJob: job }, { wanted }, isOtherRun, limitMinutes) {
+/** Rejects inputs that are not allowed for the artifacts of another run. */
+function requireForOther({ remove, allowForkRuns }, { kind, each }) {
+    if (remove) {
+        throw (0,errors/* invalidInput */.aY)('`remove: true` is given with another run, but a job can remove only the artifacts of its own run.', 'Remove them in a job of that run, or with the REST API: `gh api --method DELETE repos/OWNER/REPO/actions/artifacts/ID`.');
+    }
+    // The author of a pull request also chooses the references in its artifact, such as `alpine:latest`.
+    if (!allowForkRuns || kind === 'mapping' || each.reference !== undefined)
+        return;
+    throw (0,errors/* invalidInput */.aY)('`allow-fork-runs` is given without `image`: a fork would decide which names its images get here.', 'Set `image` to the one reference that the image should have, such as `image: charon:pr`, and load one artifact.');
+}
+function planWait({ waitMinutes: minutes, waitForJob: job }, wanted, isOtherRun, limitMinutes) {
     if (minutes === 0) {
         if (job === undefined)
             return undefined;
-        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`wait-for-job\` (${job}) is given, but nothing is waited for.`, 'Set `wait-minutes` too, or leave `wait-for-job` out.');
+        throw (0,errors/* invalidInput */.aY)(`\`wait-for-job\` (${job}) is given, but the step doesn't wait.`, 'Set `wait-minutes` as well, or leave out `wait-for-job`.');
     }
     if (isOtherRun) {
-        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('`wait-minutes` is given, but the artifact is of another run, and only this run’s jobs are waited for.', 'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.');
+        throw (0,errors/* invalidInput */.aY)('`wait-minutes` is given, but the artifact is from another run, and the step can only wait for this run’s jobs.', 'Leave `wait-minutes` out: start the workflow with `on: workflow_run` when the other one is done.');
     }
     if (minutes >= limitMinutes) {
-        throw (0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`\`wait-minutes\` is ${String(minutes)}, but the step is ended after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`, 'Raise `timeout-minutes`: it has to cover the wait and the load.');
+        throw (0,errors/* invalidInput */.aY)(`\`wait-minutes\` is ${String(minutes)}, but the step ends after ${String(limitMinutes)} minutes (\`timeout-minutes\`).`, 'Raise `timeout-minutes`: it must cover the wait and the load.');
     }
     return { wanted, minutes, job };
 }
@@ -34258,16 +34031,17 @@ const sources = {
     artifact: 'the artifact',
     registry: 'the registry',
     engine: 'this engine, which already had this image',
-    build: 'this job’s own, which was not handed over',
+    build: 'this job’s own build, which was not handed over',
 };
-/** The job summary of a load that worked. */
+/** Returns the job summary of a successful load. */
 function loadSummary(result, timeline) {
-    const { artifact, record, identity, fallback } = result;
+    const { artifact, record, identity, nodes = [], layoutPath, fallback } = result;
     const from = record?.producer;
     const facts = [
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.reference)],
         result.image && [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Image ID here`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(result.image.imageId)],
-        ...places(result),
+        nodes.length === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Nodes`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(nodes.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')],
+        layoutPath === undefined ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `OCI layout`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(layoutPath)],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Config digest`, identity.configDigest === undefined ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `unknown` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(identity.configDigest)],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Platform`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(identity.platform))],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Layers`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(String(identity.diffIds.length))],
@@ -34290,7 +34064,7 @@ function loadSummary(result, timeline) {
         record && (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .layerTable */ ._N)(record.layers),
     ], timeline.spans());
 }
-/** When another job of this run built the image, and how long this job took. */
+/** Returns rows that show when another job of this run built the image, and how long this job took. */
 function minutes({ artifact, record }, timeline) {
     const times = artifact === undefined || artifact.run !== undefined ? undefined : record?.times;
     if (times === undefined || times.began === timeline.began)
@@ -34301,13 +34075,6 @@ function minutes({ artifact, record }, timeline) {
     return [
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Built`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(`once, in ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(times.built - times.started)}; ready ${when}`)],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Took here`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(took))],
-    ];
-}
-/** Where the image is, besides the engine. */
-function places({ nodes = [], layoutPath }) {
-    return [
-        ...(nodes.length === 0 ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Nodes`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(nodes.map(_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY), ', ')]]),
-        ...(layoutPath === undefined ? [] : [[(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `OCI layout`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(layoutPath)]]),
     ];
 }
 function downloaded({ size, record, loaded, source }) {
@@ -34326,12 +34093,12 @@ function title({ fallback, loaded, nodes }) {
 }
 function checkedAgainst({ record, artifact, fallback }) {
     if (fallback !== undefined)
-        return 'what the inputs expect, and this engine’s platform';
+        return 'the expectations in the inputs, and this engine’s platform';
     if (record !== undefined)
         return 'the record of the export';
     return artifact === undefined ? 'the digest it was pulled by' : "the tarball's own manifest and config";
 }
-/** The job summary of a step that worked: of one image in detail, of several as a table. */
+/** Returns the job summary of a successful step: one image in detail, or several images as a table. */
 function imagesSummary(result, timeline) {
     const { images, loaded, digests, removed } = result;
     const [only] = images.length === 1 ? loaded : [];
@@ -34354,7 +34121,7 @@ function imagesSummary(result, timeline) {
         image.pushedReference === '' ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(image.pushedReference),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)(image.platform),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(image.size)),
-        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `loaded` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `was here`]),
+        ...(known ? [] : [wasLoaded.get(image.artifact?.id) === true ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `loaded` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `already here`]),
     ]);
     const head = ['Artifact', 'Image', 'Config digest', 'Manifest digest', 'Pushed as', 'Platform', 'Size'];
     const title = known ? 'Digests of' : 'Loaded and verified';
@@ -34368,37 +34135,111 @@ function imagesSummary(result, timeline) {
 
 /***/ }),
 
-/***/ 149:
+/***/ 4460:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  l: () => (/* binding */ waitingReader)
-});
-
-// EXTERNAL MODULE: external "node:timers/promises"
-var promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/http/retry.js
-var retry = __nccwpck_require__(3775);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/handed-over/find.js
-var find = __nccwpck_require__(891);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/image/artifact-name.js
-var artifact_name = __nccwpck_require__(2704);
-;// CONCATENATED MODULE: ./build/load-image/producers.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   l: () => (/* binding */ waitingReader)
+/* harmony export */ });
+/* unused harmony export watchProducers */
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
+/* harmony import */ var _shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
+/* harmony import */ var _shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(891);
+/* harmony import */ var _shared_http_retry_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3775);
+/* harmony import */ var _shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2704);
 
 
+
+
+
+
+const usualPace = { pause: [1000, 15_000], jobs: 30_000, tell: 60_000 };
+/**
+ * Returns the same reader, but `list` waits until all artifacts that the plan wants exist.
+ * @throws HandoverError `artifact-not-found` from `list`, with the waiting time and the reason why the wait ended
+ */
+function waitingReader(reader, plan, tools) {
+    let waited;
+    return {
+        list: () => (waited ??= untilThere(reader, plan, tools)),
+        open: (artifact) => reader.open(artifact),
+        [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
+    };
+}
+async function untilThere(reader, plan, tools) {
+    const { runAttempt, log, timeline, signal, pace = usualPace } = tools;
+    const producers = watchProducers(plan.job, tools, pace.jobs);
+    const began = performance.now();
+    const limitMs = plan.minutes * 60_000;
+    /** Returns the artifacts, and the wanted names that have none yet. Throws if the wait ends without them. */
+    const look = async () => {
+        // The jobs are read first. So if a job has ended, its artifact is in the list.
+        const state = await producers();
+        const all = await reader.list();
+        // Leaves out artifacts of an earlier attempt that are being created again.
+        const artifacts = all.filter(({ createdAt }) => createdAt === undefined || state.since === undefined || Date.parse(createdAt) >= state.since);
+        const { missing } = (0,_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .selectArtifacts */ .qC)(plan.wanted, artifacts);
+        const waitedMs = performance.now() - began;
+        if (missing.length > 0 && (state.over !== undefined || waitedMs >= limitMs))
+            throw (0,_shared_handed_over_find_js__WEBPACK_IMPORTED_MODULE_2__/* .artifactNotFound */ .yq)(missing, all, runAttempt, waitTimeout(state, waitedMs));
+        return { artifacts, missing, waitedMs };
+    };
+    const first = await look();
+    if (first.missing.length === 0)
+        return first.artifacts;
+    return timeline.measure('Wait for the artifact', async () => {
+        log.info(`Waiting for ${listed(first.missing)}, for ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .formatDuration */ .a3)(limitMs)} at most.`);
+        const pauseMs = (0,_shared_http_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .backoff */ .JN)(...pace.pause);
+        let toldMs = 0;
+        for (let looks = 1;; looks += 1) {
+            const leftMs = limitMs - (performance.now() - began);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(Math.min(pauseMs(looks), Math.max(0, leftMs)), undefined, { signal });
+            const { artifacts, missing, waitedMs } = await look();
+            if (missing.length === 0) {
+                log.info(`Artifact ${listed(plan.wanted)} appeared after ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .formatDuration */ .a3)(waitedMs)}.`);
+                return artifacts;
+            }
+            if (waitedMs - toldMs < pace.tell)
+                continue;
+            log.info(`Still waiting for ${listed(missing)}, after ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .formatDuration */ .a3)(waitedMs)}.`);
+            toldMs = waitedMs;
+        }
+    });
+}
+function waitTimeout({ over, jobs }, waitedMs) {
+    const gaveUp = `Gave up after ${(0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .formatDuration */ .a3)(waitedMs)} (\`wait-minutes\`)`;
+    if (over !== undefined)
+        return {
+            why: `${gaveUp}: ${described(over)}.`,
+            hint: 'Check the log of that job. If another job creates the artifact, set `wait-for-job` to its name.',
+        };
+    const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
+    return {
+        why: `${gaveUp}.`,
+        hint: `Raise \`wait-minutes\` if the image takes longer to build. Otherwise check \`artifact-name\`, and whether its job ran at all.${there}`,
+    };
+}
+function described(ended) {
+    const failed = ended.filter(({ conclusion }) => conclusion !== 'success');
+    const shown = (failed.length > 0 ? failed : ended).slice(0, 5);
+    if (shown.length === 0)
+        return 'no other job of this run can still make it';
+    const words = shown.map(({ name, conclusion, url }) => `"${name}" (${conclusion ?? ''}, ${url})`).join(', ');
+    return `${shown.length === 1 ? 'the job' : 'the jobs'} ${words} ended without it`;
+}
+function listed(names) {
+    return names.map((name) => `"${name}"`).join(', ');
+}
 const nothingKnown = { over: undefined, since: undefined, jobs: [] };
-// Failed attempts to read the jobs before an older artifact is used.
+// Number of failed attempts to read the jobs, after which an older artifact is used.
 const triesBeforeOlder = 3;
 /**
- * Reads the jobs from time to time, and returns the last known facts.
- * @param wanted the name of the job that creates it, or a pattern
- * @param everyMs between two reads
+ * Watches the jobs of the run that may still create the artifact. The returned function reads them from time to time, and returns the
+ * latest known facts.
+ * @param wanted the name of the job that creates the artifact, or a pattern
+ * @param everyMs ms between two reads
+ * @internal
  */
 function watchProducers(wanted, { jobs, runnerName, runAttempt, log, signal }, everyMs) {
     const isAgain = runAttempt > 1;
@@ -34423,7 +34264,7 @@ function watchProducers(wanted, { jobs, runnerName, runAttempt, log, signal }, e
             const { ended, isCertain } = whoHasEnded(all, wanted, runnerName);
             const isRunAgain = isAgain && wanted !== undefined && ended === undefined;
             known = {
-                // After the end of a job, others may start, and its artifact may be listed late. A second look is needed.
+                // After a job has ended, others may start, and its artifact may be listed late. So a second check is needed.
                 over: isCertain || wasOver ? ended : undefined,
                 since: isRunAgain ? (known.since ?? (await jobs.startedAt())) : undefined,
                 jobs: all.map(({ name }) => name),
@@ -34433,34 +34274,34 @@ function watchProducers(wanted, { jobs, runnerName, runAttempt, log, signal }, e
         }
         catch (error) {
             signal.throwIfAborted();
+            // So far, nothing shows that an older artifact will be replaced.
+            const mayUseOlder = isAgain && wanted !== undefined && known === nothingKnown;
             if (!jobs.isRefusal(error)) {
                 failures += 1;
                 if (failures === 1)
-                    log.info(`The jobs of this run could not be read (${(0,errors/* messageOf */.bD)(error)}): trying again later.`);
-                if (!isAgain || wanted === undefined || known !== nothingKnown)
-                    return known;
-                if (failures === triesBeforeOlder)
+                    log.info(`The jobs of this run could not be read (${(0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}): trying again later.`);
+                if (mayUseOlder && failures === triesBeforeOlder)
                     log.warning(mayBeOlder(runAttempt));
-                if (failures >= triesBeforeOlder)
+                if (!mayUseOlder || failures >= triesBeforeOlder)
                     return known;
                 askedMs = -Infinity;
                 return { ...nothingKnown, since: Infinity };
             }
             isReadable = false;
-            log.info(`The jobs of this run can't be read (${(0,errors/* messageOf */.bD)(error)}): so a failed build is noticed only when the wait times out. ` +
+            log.info(`The jobs of this run can't be read (${(0,_shared_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}), so a failed build is noticed only when the wait times out. ` +
                 'The job’s own token may read them with `permissions: actions: read`.');
-            if (isAgain && wanted !== undefined && known === nothingKnown)
+            if (mayUseOlder)
                 log.warning(mayBeOlder(runAttempt));
-            // The artifact that will be replaced is still known.
+            // It is still known which artifacts will be replaced.
             known = { ...known, over: undefined };
         }
         return known;
     };
 }
 /**
- * Returns the jobs that could create the artifact, after all of them have ended: those that `wanted` names, or all others.
- * @param runnerName of this job
- * @returns certain if one of the named jobs has failed or was skipped
+ * Returns the jobs that could create the artifact, if all of them have ended: those that `wanted` names, or all other jobs.
+ * @param runnerName the name of this job's runner
+ * @returns `isCertain` is true if one of the named jobs has failed or was skipped
  */
 function whoHasEnded(jobs, wanted, runnerName) {
     // A runner runs one job at a time.
@@ -34475,9 +34316,9 @@ function whoHasEnded(jobs, wanted, runnerName) {
     };
 }
 /**
- * Returns the jobs of an attempt, with the earlier jobs that count in it. If only failed jobs are re-run, the others may be missing in the
- * new attempt (r-universe-org/help#607). A job that still waits for its re-run is also missing. But then the jobs that it waits for are
- * re-run, although they had succeeded.
+ * Returns the jobs of an attempt, and the earlier jobs that still count. If only failed jobs are re-run, the new attempt may not list the
+ * others (r-universe-org/help#607). A job that still waits for its re-run isn't listed either. But in that case, the jobs that it waits for
+ * are re-run although they had succeeded.
  */
 function withCarriedOver(jobs, earlier, runnerName) {
     const had = new Set(earlier.filter(({ conclusion }) => conclusion === 'success').map(({ name }) => name));
@@ -34487,104 +34328,13 @@ function withCarriedOver(jobs, earlier, runnerName) {
 }
 /** Returns whether a job has this name. The name of a matrix job matches all of its legs: `build` matches `build (arm64)`. */
 function isNamed(name, wanted) {
-    if ((0,artifact_name/* isPattern */.Pt)(wanted))
-        return (0,artifact_name/* matchesPattern */.MT)(wanted, name);
+    if ((0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_4__/* .isPattern */ .Pt)(wanted))
+        return (0,_shared_image_artifact_name_js__WEBPACK_IMPORTED_MODULE_4__/* .matchesPattern */ .MT)(wanted, name);
     return name === wanted || (name.startsWith(`${wanted} (`) && name.endsWith(')'));
 }
 function mayBeOlder(runAttempt) {
     return (`This is attempt ${String(runAttempt)} of the run: an artifact of an earlier attempt is used, even if a new one is being built. ` +
-        'With `wait-for-job` and `permissions: actions: read` the step waits for the new one.');
-}
-
-;// CONCATENATED MODULE: ./build/load-image/wait.js
-
-
-
-
-
-const usualPace = { pause: [1000, 15_000], jobs: 30_000, tell: 60_000 };
-/**
- * Returns the same reader, but `list` waits until all artifacts that the plan wants exist.
- * @throws HandoverError `artifact-not-found` from `list`, with the time waited and the reason for the end
- */
-function waitingReader(reader, plan, tools) {
-    let waited;
-    return {
-        list: () => (waited ??= untilThere(reader, plan, tools)),
-        open: (artifact) => reader.open(artifact),
-        [Symbol.asyncDispose]: () => reader[Symbol.asyncDispose](),
-    };
-}
-async function untilThere(reader, plan, tools) {
-    const { runAttempt, log, timeline, signal, pace = usualPace } = tools;
-    const producers = watchProducers(plan.job, tools, pace.jobs);
-    const began = performance.now();
-    const limitMs = plan.minutes * 60_000;
-    const look = async () => {
-        // The jobs come first: an artifact that a job made before it ended is then listed.
-        const state = await producers();
-        const all = await reader.list();
-        const artifacts = all.filter(({ createdAt }) => counts(createdAt, state));
-        return { state, all, artifacts, missing: (0,find/* selectArtifacts */.qC)(plan.wanted, artifacts).missing };
-    };
-    /** Returns the artifacts if all exist. Throws when the wait is over without them. */
-    const found = ({ state, all, artifacts, missing }) => {
-        if (missing.length === 0)
-            return artifacts;
-        const waitedMs = performance.now() - began;
-        if (state.over === undefined && waitedMs < limitMs)
-            return undefined;
-        throw (0,find/* artifactNotFound */.yq)(missing, all, runAttempt, waitTimeout(state, waitedMs));
-    };
-    const first = await look();
-    const there = found(first);
-    if (there !== undefined)
-        return there;
-    return timeline.measure('Wait for the artifact', async () => {
-        log.info(`Waiting for ${listed(first.missing)}, for ${(0,base_text/* formatDuration */.a3)(limitMs)} at most.`);
-        const pauseMs = (0,retry/* backoff */.JN)(...pace.pause);
-        let toldMs = 0;
-        for (let looks = 1;; looks += 1) {
-            const leftMs = limitMs - (performance.now() - began);
-            await (0,promises_.setTimeout)(Math.min(pauseMs(looks), Math.max(0, leftMs)), undefined, { signal });
-            const now = await look();
-            const artifacts = found(now);
-            const waitedMs = performance.now() - began;
-            if (artifacts !== undefined) {
-                log.info(`Artifact ${listed(plan.wanted)} appeared after ${(0,base_text/* formatDuration */.a3)(waitedMs)}.`);
-                return artifacts;
-            }
-            if (waitedMs - toldMs < pace.tell)
-                continue;
-            log.info(`Still waiting for ${listed(now.missing)}, after ${(0,base_text/* formatDuration */.a3)(waitedMs)}.`);
-            toldMs = waitedMs;
-        }
-    });
-}
-function waitTimeout(state, waitedMs) {
-    const gaveUp = `Gave up after ${(0,base_text/* formatDuration */.a3)(waitedMs)} (\`wait-minutes\`)`;
-    return state.over === undefined
-        ? { why: `${gaveUp}.`, hint: lateHint(state) }
-        : { why: `${gaveUp}: ${described(state.over)}.`, hint: endedHint };
-}
-function counts(createdAt, { since }) {
-    return since === undefined || createdAt === undefined || Date.parse(createdAt) >= since;
-}
-function described(ended) {
-    const failed = ended.filter(({ conclusion }) => conclusion !== 'success');
-    const shown = (failed.length > 0 ? failed : ended).slice(0, 5);
-    if (shown.length === 0)
-        return 'no other job of this run can still make it';
-    const words = shown.map(({ name, conclusion, url }) => `"${name}" (${conclusion ?? ''}, ${url})`).join(', ');
-    return `${shown.length === 1 ? 'the job' : 'the jobs'} ${words} ended without it`;
-}
-const endedHint = 'Look at the log of that job. If it is another one that makes the image, name it: `wait-for-job`.';
-function lateHint({ jobs }) {
-    const there = jobs.length === 0 ? '' : ` The run’s jobs: ${jobs.slice(0, 30).join(', ')}.`;
-    return `Raise \`wait-minutes\` if the image takes longer to build; else check \`artifact-name\`, and whether its job ran at all.${there}`;
-}
-function listed(names) {
-    return names.map((name) => `"${name}"`).join(', ');
+        'With `wait-for-job` and `permissions: actions: read`, the step waits for the new one.');
 }
 
 
@@ -34625,7 +34375,7 @@ async function uploadBlob(target, chunks, onBytes) {
     const upload = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(6).toString('hex');
     const ids = [];
     const free = [];
-    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .r)(target.adapts ?? true, target.figures);
+    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .rT)(target);
     /** For each block under way, the blocks that started after it. */
     const later = new Set();
     await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_1__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
@@ -34641,7 +34391,7 @@ async function uploadBlob(target, chunks, onBytes) {
         const query = { comp: 'block', blockid: id };
         const block = all.request(async (abandoned, timed) => {
             const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
-            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', () => timed(() => put(ends, query, bytes)), { ...ends, what });
             return bytes;
         }, 
         // The service takes the same bytes for the same id in any order.
@@ -34668,10 +34418,8 @@ function putBlockList(target, ids) {
         'content-type': 'application/xml',
         'x-ms-blob-content-type': target.contentType ?? 'application/zip',
     };
-    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
-}
-function persist({ onRetry, signal }, what, request) {
-    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', request, { what: () => what, onRetry, signal });
+    const request = () => put(target, { comp: 'blocklist' }, body, headers);
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', request, { ...target, what: 'The end of the upload' });
 }
 async function put({ http, url, signal }, query, body, more = {}) {
     const headers = { 'x-ms-version': apiVersion, ...more };
@@ -34704,8 +34452,8 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/disk-space.js
@@ -34716,13 +34464,17 @@ var verified = __nccwpck_require__(7606);
 var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
-// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
-var content = __nccwpck_require__(6720);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
-var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js
+var content = __nccwpck_require__(1677);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var image_host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
 var slow_parts = __nccwpck_require__(5942);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
+
+
 
 
 
@@ -34736,28 +34488,28 @@ const maxHeldBytes = 64 * 1024 * 1024;
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
-    const blob = (0,signed_blob/* signedBlob */.sY)(options);
-    const source = { blob, size, partBytes, givesParts: false };
+    const { size, onRetry, partBytes = usualPartBytes } = options;
+    const blob = new SignedBlob(options);
     const request = (all, bytes, start) => {
         const end = start + bytes.length;
+        const retires = (ms) => all.retires(partBytes, ms);
         return all.request(async (signal, timed) => {
             const filling = { bytes, start, filled: 0 };
-            const attempt = () => timed(() => fill(source, filling, all, signal));
+            const attempt = () => timed(() => fill(blob, filling, retires, signal));
             await blob.persist(attempt, () => start + filling.filled, end);
             return bytes;
         }, async (signal) => {
             const what = `Bytes ${String(start)}-${String(end)} of the download`;
             onRetry(`${what} take far longer than their neighbours: requesting them again.`);
             const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-            await fill(source, filling, all, signal);
+            await fill(blob, filling, retires, signal);
             return filling.bytes;
         });
     };
-    const small = (0,slow_parts/* parts */.r)(adapts, figures);
+    const small = (0,slow_parts/* parts */.rT)(options);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = (0,slow_parts/* parts */.r)(adapts, figures);
+        const all = (0,slow_parts/* parts */.rT)(options);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
@@ -34786,16 +34538,16 @@ function rangedReader(options) {
     };
 }
 /** Requests the bytes that a part still lacks, once. */
-async function fill(source, part, all, signal) {
+async function fill(blob, part, retires, signal) {
     const { bytes, start } = part;
     const sentAt = performance.now();
     const end = start + bytes.length;
-    const body = await requestRange(source, start + part.filled, end, signal);
+    const body = await requestRange(blob, start + part.filled, end, signal);
     // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
     body.on('data', (chunk) => {
         part.filled += chunk.copy(bytes, part.filled);
         // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
-        if (part.filled === bytes.length && all.retires(source.partBytes, performance.now() - sentAt))
+        if (part.filled === bytes.length && retires(performance.now() - sentAt))
             body.destroy();
     });
     await (0,external_node_stream_promises_.finished)(body).catch((error) => {
@@ -34803,34 +34555,116 @@ async function fill(source, part, all, signal) {
             throw error;
     });
     if (part.filled < bytes.length)
-        throw new signed_blob/* CutShort */.fo(start + part.filled, end);
+        throw new CutShort(start + part.filled, end);
 }
-async function requestRange(source, start, end, signal) {
-    const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+async function requestRange(blob, start, end, signal) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
     const { statusCode, headers } = response;
     if (statusCode !== 200 && statusCode !== 206)
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     try {
-        if (statusCode === 200 && !source.givesParts)
-            throw new signed_blob/* RangesIgnored */.VP(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+        if (statusCode === 200 && !blob.givesParts)
+            throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
         if (statusCode === 200)
-            throw new signed_blob/* CutShort */.fo(start, end, 'the answer is the whole blob');
+            throw new CutShort(start, end, 'the answer is the whole blob');
         const range = String(headers['content-range'] ?? '');
         const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-        (0,signed_blob/* requireListedSize */.kJ)(Number(size), source);
+        requireListedSize(Number(size), blob);
         if (Number(from) !== start)
-            throw new signed_blob/* CutShort */.fo(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
-        source.givesParts = true;
+            throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+        blob.givesParts = true;
         return response.body;
     }
     catch (error) {
-        await (0,signed_blob/* discard */.vf)(response);
+        await discard(response);
         throw error;
     }
 }
+/** A blob behind signed URLs that expire. */
+class SignedBlob {
+    size;
+    /** Whether the server has answered with a part. */
+    givesParts = false;
+    #options;
+    #url;
+    #unsigned;
+    constructor(options) {
+        this.size = options.size;
+        this.#options = options;
+    }
+    /**
+     * Requests the blob; the body of the answer must be read to its end or destroyed.
+     * @param signal ends this request alone
+     */
+    async get(headers, signal) {
+        this.#url ??= this.#sign();
+        const identity = { ...headers, 'accept-encoding': 'identity' };
+        return this.#options.http.send({ method: 'GET', url: await this.#url, headers: identity, signal });
+    }
+    /**
+     * Repeats work until it succeeds, with a new URL when the last one has expired.
+     * @param reached returns the position that the work has reached, in bytes
+     * @param end the position that it has to reach
+     * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` of the work unchanged
+     */
+    async persist(work, reached, end) {
+        const { onRetry, signal, host, size } = this.#options;
+        try {
+            await (0,retry/* again */.TG)('part', work, {
+                what: 'the download',
+                onRetry: (line) => onRetry(`Bytes ${String(reached())}-${String(end)} of ${line}`),
+                signal,
+                isRetryable: (error) => error !== this.#unsigned && (0,retry/* isTransient */.dg)(error),
+                isAtOnce: (error) => {
+                    // Azure answers 403 AuthenticationFailed for an expired signature.
+                    if (error === this.#unsigned || !(0,answer/* hasStatus */.Ro)(error, 401, 403))
+                        return false;
+                    this.#url = undefined;
+                    return true;
+                },
+            });
+        }
+        catch (error) {
+            const isExplained = error === this.#unsigned || error instanceof errors/* HandoverError */.Cu || error instanceof RangesIgnored;
+            if (isExplained || signal.aborted)
+                throw error;
+            if ((0,answer/* hasStatus */.Ro)(error, 404, 410))
+                throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+            throw new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(reached())} of ${String(size)}: ${(0,errors/* messageOf */.bD)(error)}.`, (0,image_host/* retryHint */.IR)(host), error);
+        }
+    }
+    async #sign() {
+        try {
+            return await this.#options.sign();
+        }
+        catch (error) {
+            throw (this.#unsigned = (0,errors/* asError */.zR)(error));
+        }
+    }
+}
+/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+}
+/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/open-blob.js
-
 
 
 
@@ -34852,14 +34686,15 @@ const tailBytes = 68 * 1024;
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
 async function openBlob(given) {
-    const options = { ...given, size: given.artifact.size };
+    const { artifact } = given;
+    const options = { ...given, size: artifact.size, onRetry: given.log.info };
     try {
-        return await withTail(rangedReader(options));
+        return await (0,content/* openArtifact */.H)(artifact, await withTail(rangedReader(options)));
     }
     catch (error) {
-        if (!(error instanceof signed_blob/* RangesIgnored */.VP))
+        if (!(error instanceof RangesIgnored))
             throw error;
-        return (0,on_disk/* fileReader */.q)(await fetchWhole(options), options.size, options.size);
+        return (0,on_disk/* openOnDisk */.T)(artifact, await fetchWhole(options), artifact.size);
     }
 }
 async function withTail(reader) {
@@ -34885,35 +34720,34 @@ async function fetchWhole(options) {
         `(${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
     const path = (0,external_node_path_.join)(await folders.make(), 'blob');
     await (0,disk_space/* requireDiskSpace */.T1)(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-    const blob = (0,signed_blob/* signedBlob */.sY)(options);
-    let written = 0;
-    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-            written += bytes;
-            passed(bytes);
-        });
-    }, () => written, size));
+    const blob = new SignedBlob(options);
+    let arrived = new verified/* Checksum */.M();
+    await options.log.progress('Downloaded', size, (onBytes) => {
+        const attempt = () => {
+            arrived = new verified/* Checksum */.M();
+            return writeWhole(blob, options, path, arrived, onBytes);
+        };
+        return blob.persist(attempt, () => arrived.size, size);
+    });
     return path;
 }
 /** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
-async function writeWhole(blob, options, path, onBytes) {
+async function writeWhole(blob, options, path, checksum, onBytes) {
     const response = await blob.get();
     if (response.statusCode !== 200)
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     const announced = response.headers['content-length'];
-    const checksum = new verified/* Checksum */.M();
     const file = await (0,promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
-            (0,signed_blob/* requireListedSize */.kJ)(Number(announced), options);
+            requireListedSize(Number(announced), options);
         const { body } = response;
         // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
         body.on('data', (chunk) => {
             try {
                 checksum.add(chunk);
                 if (checksum.size > options.size)
-                    (0,signed_blob/* requireListedSize */.kJ)(checksum.size, options);
+                    requireListedSize(checksum.size, options);
                 (0,external_node_fs_.appendFileSync)(file.fd, chunk);
                 onBytes(chunk.length);
             }
@@ -34924,7 +34758,7 @@ async function writeWhole(blob, options, path, onBytes) {
         await (0,external_node_stream_promises_.finished)(body);
     }
     catch (error) {
-        await (0,signed_blob/* discard */.vf)(response);
+        await discard(response);
         throw (0,errors/* asError */.zR)((0,disk_space/* explainDiskFull */.GK)(error, path, spaceAdvice));
     }
     finally {
@@ -34932,119 +34766,9 @@ async function writeWhole(blob, options, path, onBytes) {
     }
     const { size, digest } = checksum.found();
     if (size < options.size)
-        throw new signed_blob/* CutShort */.fo(size, options.size);
+        throw new CutShort(size, options.size);
     if (digest !== (options.artifact.digest ?? digest))
         throw (0,content/* otherDigest */.v)(options.artifact, digest);
-}
-
-
-/***/ }),
-
-/***/ 78:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   HB: () => (/* binding */ maskedUrl),
-/* harmony export */   VP: () => (/* binding */ RangesIgnored),
-/* harmony export */   fo: () => (/* binding */ CutShort),
-/* harmony export */   kJ: () => (/* binding */ requireListedSize),
-/* harmony export */   sY: () => (/* binding */ signedBlob),
-/* harmony export */   vf: () => (/* binding */ discard)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
-/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
-/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8118);
-
-
-
-
-function signedBlob(options) {
-    let url;
-    let unsigned;
-    const sign = async () => {
-        try {
-            return await options.sign();
-        }
-        catch (error) {
-            throw (unsigned = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
-        }
-    };
-    const isExpired = (error) => 
-    // Azure answers 403 AuthenticationFailed for an expired signature.
-    error !== unsigned && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
-    return {
-        get: async (headers, signal) => {
-            url ??= sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-                ...(signal === undefined ? {} : { signal }),
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('part', work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isRetryable: (error) => error !== unsigned && (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error),
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw error === unsigned ? error : explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end, why = 'the answer ended') {
-        super(`${why} at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
-}
-/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-function explained(error, at, options) {
-    if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu || error instanceof RangesIgnored || options.signal.aborted)
-        return error;
-    if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
-        return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, (0,_image_host_js__WEBPACK_IMPORTED_MODULE_3__/* .retryHint */ .IR)(options.host), error);
-}
-/**
- * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
- * the form that `URLSearchParams` writes.
- */
-function maskedUrl(url, maskSecret) {
-    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
-    const { searchParams } = new URL(url);
-    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
-        if (form !== undefined)
-            maskSecret(form);
-    }
-    return url;
 }
 
 
@@ -35054,11 +34778,12 @@ function maskedUrl(url, maskSecret) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   V: () => (/* binding */ PartFigures),
-/* harmony export */   r: () => (/* binding */ parts)
+/* harmony export */   VW: () => (/* binding */ PartFigures),
+/* harmony export */   rT: () => (/* binding */ parts)
 /* harmony export */ });
+/* unused harmony export Part */
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 
 
@@ -35082,37 +34807,58 @@ const floorBytesPerMs = 60_000;
 /** How long the parts of a step took, and how many were requested or sent twice. */
 class PartFigures {
     #ms = [];
-    #twice = 0;
-    #won = 0;
+    /** Parts that were requested or sent a second time, and second responses that were the first to arrive. */
+    twice = 0;
+    won = 0;
     /** @param ms from the request or the sending to the response */
     add(ms) {
         this.#ms.push(ms);
     }
-    addTwice() {
-        this.#twice += 1;
-    }
-    addWon() {
-        this.#won += 1;
-    }
     /** Returns one line; undefined for a transfer of a few parts that were all usual. */
     describe() {
-        if (this.#ms.length < usuallyInFlight && this.#twice === 0)
+        if (this.#ms.length < usuallyInFlight && this.twice === 0)
             return undefined;
         const sorted = this.#ms.toSorted((one, other) => one - other);
         const at = (share) => (0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatDuration */ .a3)(sorted[Math.ceil(sorted.length * share) - 1] ?? 0);
-        const twice = this.#twice === 0 ? 'none' : `${String(this.#twice)}, ${String(this.#won)} of them with success`;
+        const twice = this.twice === 0 ? 'none' : `${String(this.twice)}, ${String(this.won)} of them with success`;
         return `Parts of transfers: ${String(sorted.length)}, half within ${at(0.5)}, 99 % within ${at(0.99)}; asked twice: ${twice}`;
     }
 }
-/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-function parts(adapts, figures = new PartFigures()) {
+/** A part that was requested or sent. */
+class Part {
+    /** In ms, by `performance.now()`. */
+    requestedAt = performance.now();
+    /** When the current request was sent; `Infinity` in a pause between two of them. */
+    sentAt = this.requestedAt;
+    hasArrived = false;
+    arriving;
+    requestAgain;
+    /** Ends the first request. */
+    abandoned = new AbortController();
+    /** Aborted when the first request has ended. */
+    ended = new AbortController();
+    constructor(first, requestAgain, onArrival) {
+        this.requestAgain = requestAgain;
+        this.arriving = first(this.abandoned.signal, async (request) => {
+            this.sentAt = performance.now();
+            await request().finally(() => (this.sentAt = Infinity));
+        });
+        this.arriving
+            .then(() => {
+            this.hasArrived = true;
+            onArrival(performance.now() - this.requestedAt);
+        }, () => undefined)
+            .finally(() => this.ended.abort());
+    }
+}
+function parts({ adapts = true, figures = new PartFigures() }) {
     const lastMs = [];
     let [received, duplicateRequests] = [0, 0];
     const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
     const isSlow = (ms) => ms > Math.max(minSlowMs, slowFactor * medianMs());
     // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
     // the last two parts of a blob can both have a slow connection.
-    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived).length <= Math.max(1, neighbours.length / 2);
     const inFlight = (bytes) => {
         const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
         return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
@@ -35120,7 +34866,7 @@ function parts(adapts, figures = new PartFigures()) {
     return {
         inFlight,
         retires: (bytes, ms) => inFlight(bytes) > usuallyInFlight && ms > retiredFactor * medianMs(),
-        request: (first, again) => requestPart(first, again, (ms) => {
+        request: (first, again) => new Part(first, again, (ms) => {
             received += 1;
             figures.add(ms);
             lastMs.push(ms);
@@ -35129,14 +34875,14 @@ function parts(adapts, figures = new PartFigures()) {
         }),
         firstResponse: async (part, neighbours) => {
             while (adapts && (await isWaiting(part))) {
-                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                if (!isSlow(performance.now() - part.sentAt) || !isAlone(neighbours))
                     continue;
                 if (duplicateRequests >= beyond + received / oneIn)
                     continue;
                 duplicateRequests += 1;
-                figures.addTwice();
+                figures.twice += 1;
                 return race(part, () => {
-                    figures.addWon();
+                    figures.won += 1;
                     figures.add(performance.now() - part.requestedAt);
                 });
             }
@@ -35146,47 +34892,23 @@ function parts(adapts, figures = new PartFigures()) {
 }
 /** Returns after a moment whether the first request is still running. */
 function isWaiting({ ended }) {
-    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-function requestPart(first, requestAgain, onArrival) {
-    const requestedAt = performance.now();
-    let [sentAt, hasArrived] = [requestedAt, false];
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    const arriving = first(abandoned.signal, async (request) => {
-        sentAt = performance.now();
-        await request().finally(() => (sentAt = Infinity));
-    });
-    arriving
-        .then(() => {
-        hasArrived = true;
-        onArrival(performance.now() - requestedAt);
-    }, () => undefined)
-        .finally(() => ended.abort());
-    return {
-        requestedAt,
-        arriving,
-        hasArrived: () => hasArrived,
-        sentAt: () => sentAt,
-        requestAgain,
-        abandon: () => abandoned.abort(),
-        ended: ended.signal,
-    };
+    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended.signal }).catch(() => false);
 }
 /** @param onWon called when the second response is the first to arrive */
-async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
+async function race(part, onWon) {
     const second = new AbortController();
-    const again = requestAgain(second.signal);
+    const again = part.requestAgain(second.signal);
     again.catch(() => undefined);
-    const first = arriving.then((bytes) => {
+    const first = part.arriving.then((bytes) => {
         second.abort();
         return bytes;
     }, (error) => again.catch(() => {
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
     }));
     const other = again.then((bytes) => {
-        if (!hasArrived())
+        if (!part.hasArrived)
             onWon();
-        abandon();
+        part.abandoned.abort();
         return bytes;
     }, () => first);
     return Promise.race([first, other]);
@@ -35199,13 +34921,12 @@ async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   T: () => (/* binding */ openOnDisk),
-/* harmony export */   q: () => (/* binding */ fileReader)
+/* harmony export */   T: () => (/* binding */ openOnDisk)
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
 /* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9543);
-/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6720);
+/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1677);
 
 
 
@@ -35231,7 +34952,7 @@ function fileReader(path, size, downloaded) {
 
 /***/ }),
 
-/***/ 7393:
+/***/ 9537:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35240,24 +34961,22 @@ __nccwpck_require__.d(__webpack_exports__, {
   b: () => (/* binding */ otherRunStore)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
 // EXTERNAL MODULE: ./build/shared/http/answer.js
 var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/http/client.js
 var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/http/twirp.js
+var twirp = __nccwpck_require__(9359);
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var image_host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 1 modules
 var open_blob = __nccwpck_require__(250);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
-var signed_blob = __nccwpck_require__(78);
-// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
-var content = __nccwpck_require__(6720);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/other-run.js
@@ -35274,18 +34993,14 @@ const maxRuns = 20;
  */
 async function chooseRun(runs, search, onSkip) {
     const { choice } = search;
-    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, onSkip);
-}
-async function runById(runs, search, runId) {
-    const run = await runs.get(runId);
+    if (!('runId' in choice))
+        return latestRun(runs, search, choice, onSkip);
+    const run = await runs.get(choice.runId);
     if (run.isOfFork && !search.allowForkRuns)
         throw refused(run);
-    const all = await runs.artifacts(runId);
-    const artifacts = all.filter(({ expired }) => !expired);
-    const missing = firstMissing(search.wanted, artifacts);
+    const { artifacts, missing, expired } = look(search, await runs.artifacts(run.id));
     if (missing === undefined)
         return { run, artifacts };
-    const expired = all.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
     throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
 async function latestRun(runs, search, filter, onSkip) {
@@ -35298,12 +35013,9 @@ async function latestRun(runs, search, filter, onSkip) {
             onSkip(`Skipping run ${String(run.id)}: it ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
             continue;
         }
-        const found = await runs.artifacts(run.id, onlyName(search.wanted));
-        const artifacts = found.filter(({ expired }) => !expired);
-        const missing = firstMissing(search.wanted, artifacts);
+        const { artifacts, missing, expired } = look(search, await runs.artifacts(run.id, onlyName(search.wanted)));
         if (missing === undefined)
             return { run, artifacts };
-        const expired = found.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
         if (expired !== undefined)
             newestExpired ??= expiredIn(run, expired);
         const why = expired === undefined ? 'never had' : 'no longer has';
@@ -35314,12 +35026,14 @@ async function latestRun(runs, search, filter, onSkip) {
     }
     const [newest] = seen;
     if (newest === undefined)
-        throw noRun(search, filter, forks);
-    throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
+        throw noRun(search, forks);
+    throw newestExpired ?? inNoRun(search, newest, seen.length);
 }
-/** Returns the first name, pattern or id that matches none of the artifacts. */
-function firstMissing(wanted, artifacts) {
-    return wanted.find((one) => !artifacts.some((artifact) => (0,artifact_name/* isWanted */.Yu)(one, artifact)));
+function look({ wanted }, all) {
+    const artifacts = all.filter(({ expired }) => !expired);
+    const missing = wanted.find((one) => !artifacts.some((artifact) => (0,artifact_name/* isWanted */.Yu)(one, artifact)));
+    const expired = missing === undefined ? undefined : all.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
+    return { artifacts, missing, expired };
 }
 /** Returns the only wanted name, which the REST API can filter by. */
 function onlyName(wanted) {
@@ -35331,125 +35045,38 @@ function refused(run) {
         'that pull request decides what its artifact contains.', 'Use a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that can ' +
         'write and no self-hosted runner.');
 }
-function expiredIn(run, artifact) {
-    return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
+function expiredIn(run, { name, expiresAt }) {
+    return artifactExpired(`The artifact "${name}" of run ${String(run.id)} expired on ${expiresAt || 'an unknown date'} (${run.url}).`);
+}
+function artifactExpired(message, cause) {
+    const hint = 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.';
+    return new errors/* HandoverError */.Cu('artifact-expired', message, hint, cause);
 }
 function notInRun(missing, run, artifacts) {
     const there = [...new Set(artifacts.map(({ name }) => `"${(0,base_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
     return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has reached its export. A deleted artifact is no longer listed.');
 }
-function inNoRun(search, filter, newest, count) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${describeSearch(search, filter)} has an artifact ` +
+function inNoRun(search, newest, count) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${describeSearch(search)} has an artifact ` +
         `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
 }
-function noRun(search, filter, forks) {
+function noRun(search, forks) {
     const but = forks === 0 ? '' : `; ${String(forks)} runs of forks were skipped`;
-    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${describeSearch(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
+    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${describeSearch(search)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
         (forks === 0 ? '' : ' `allow-fork-runs: true` also accepts runs of forks, whose artifacts may contain any code.'));
 }
-/** Describes a run search: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
-function describeSearch({ repository }, { workflow, branch, event }) {
+/** Describes a run search: `run 7 in org/app`, or `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+function describeSearch({ choice, repository }) {
+    if ('runId' in choice)
+        return `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
+    const { workflow, branch, event } = choice;
     const on = event === undefined ? '' : `, event "${(0,base_text/* quoteForeign */.xS)(event)}",`;
     return `workflow "${(0,base_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,base_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
 }
 
-// EXTERNAL MODULE: ./build/shared/artifacts/service/rest-client.js
-var rest_client = __nccwpck_require__(3438);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/artifacts/service/reservation.js
-var reservation = __nccwpck_require__(9034);
-;// CONCATENATED MODULE: ./build/shared/artifacts/service/workflow-runs.js
-
-
-
-
-// A run is about 20 kB of JSON.
-const runsPerPage = 20;
-/**
- * @param repository `owner/name`
- * Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts.
- */
-function workflowRuns(rest, repository) {
-    const actions = `/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
-    return {
-        get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
-        successful: async function* ({ workflow, branch, event }) {
-            const isOfWorkflow = ({ path }) => !rest.isGitea || (0,json/* stringOr */.JI)(path, '').startsWith(`${workflow}@`);
-            const query = new URLSearchParams({
-                branch,
-                ...(event === undefined ? {} : { event }),
-                status: 'success',
-                exclude_pull_requests: 'true',
-                per_page: String(runsPerPage),
-            });
-            const path = rest.isGitea ? 'runs' : `workflows/${encodeURIComponent(workflow)}/runs`;
-            for await (const page of rest.pages(`${actions}/${path}?${query.toString()}`))
-                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).filter(isOfWorkflow).map(parseRun);
-        },
-        artifacts: async (runId, name) => {
-            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
-            const found = [];
-            // Gitea has no link to the next page here.
-            for (let [page, isLast] = [1, false]; !isLast; page += 1) {
-                query.set('page', String(page));
-                const answer = await rest.get(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`);
-                const items = (0,json/* objectsOf */.iZ)(answer['artifacts']);
-                found.push(...items.map(parseArtifact));
-                isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
-            }
-            // Gitea lists an artifact without a size while it is being replaced.
-            const complete = found.filter(({ name: listed, size }) => size > 0 && !(0,reservation/* isClaim */.j_)(listed));
-            return complete.sort((one, other) => other.id - one.id);
-        },
-        signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
-    };
-}
-function parseRun(item) {
-    const { id } = item;
-    const repository = fullName(item['repository']);
-    // Gitea has none. There, only a pull request can be of a fork (services/convert/convert.go, ToActionWorkflowRun).
-    const isOwn = !('head_repository' in item) && !(0,json/* stringOr */.JI)(item['event'], 'pull_request').startsWith('pull_request');
-    const headRepository = isOwn ? repository : fullName(item['head_repository']);
-    if (!(0,json/* isByteCount */.A0)(id) || repository === '')
-        throw unknownForm('a workflow run without id or repository');
-    return {
-        id,
-        url: (0,json/* stringOr */.JI)(item['html_url'], ''),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], (0,json/* stringOr */.JI)(item['started_at'], '')),
-        headRepository,
-        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
-    };
-}
-function fullName(repository) {
-    return (0,json/* isObject */.Gv)(repository) ? (0,json/* stringOr */.JI)(repository['full_name'], '') : '';
-}
-function parseArtifact(item) {
-    const { id, name, size_in_bytes: size } = item;
-    if (!(0,json/* isByteCount */.A0)(id) || !(0,json/* isByteCount */.A0)(size) || typeof name !== 'string') {
-        throw unknownForm('an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
-        expiresAt: (0,json/* stringOr */.JI)(item['expires_at'], ''),
-        expired: item['expired'] === true,
-    };
-}
-function unknownForm(what) {
-    return new answer/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
-}
-
+// EXTERNAL MODULE: ./build/shared/artifacts/service/workflow-runs.js
+var workflow_runs = __nccwpck_require__(5898);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/other-run-store.js
-
-
-
 
 
 
@@ -35461,26 +35088,22 @@ function unknownForm(what) {
 
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 function otherRunStore(options) {
-    const { search, apiUrl, token, log, maskSecret, signal } = options;
+    const { search, log, maskSecret } = options;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
-    const http = (0,client/* httpClient */.o)(options.proxies, signal);
-    const runs = workflowRuns((0,rest_client/* restClient */.O)({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
-    const explain = (what, work) => work().catch((error) => {
-        throw signal.aborted ? error : explained(what, options, error);
-    });
+    const http = (0,client/* httpClient */.o)(options.proxies, options.signal);
+    const runs = (0,workflow_runs/* workflowRuns */.A_)({ ...options, ...search, http, onRetry: log.info });
     let chosen;
     return {
         list: async () => {
-            chosen ??= explain('find the run', () => chooseRun(runs, search, log.info));
+            chosen ??= chooseRun(runs, search, log.info).catch(explained('find the run', options));
             const { run, artifacts } = await chosen;
             log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
             const link = { id: run.id, url: run.url };
             return artifacts.map((artifact) => ({ ...artifact, run: link }));
         },
         open: async (artifact) => {
-            const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            const blob = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-            return (0,content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
+            const sign = async () => (0,twirp/* maskedUrl */.HB)(await signDownload(runs, artifact).catch(explained('read the artifact', options)), maskSecret);
+            return (0,open_blob/* openBlob */.Y)({ ...options, http, artifact, sign, folders });
         },
         [Symbol.asyncDispose]: async () => {
             await http.close();
@@ -35489,35 +35112,32 @@ function otherRunStore(options) {
     };
 }
 // The list may be older than the expiry; then the download answers 410.
-async function signDownload(runs, artifact) {
+async function signDownload(runs, { name, id, run }) {
     try {
-        return await runs.signDownload(artifact.id);
+        return await runs.signDownload(id);
     }
     catch (error) {
-        if (!(error instanceof answer/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
+        if (!(0,answer/* hasStatus */.Ro)(error, 404, 410))
             throw error;
-        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
+        const what = `The artifact "${name}" (id ${String(id)})`;
+        throw artifactExpired(`${what} has expired or was deleted: ${error.message} (${run?.url ?? ''}).`, error);
     }
 }
-function explained(what, { search, host }, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const status = error instanceof answer/* HttpError */.j$ ? error.status : 0;
-    const limited = error instanceof answer/* HttpError */.j$ && error.serviceCode === rest_client/* rateLimited */.x;
-    const { choice } = search;
-    const wanted = 'runId' in choice
-        ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}`
-        : describeSearch(search, choice);
-    if (status === 404) {
-        return new errors/* HandoverError */.Cu('run-not-found', `Could not find ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
-            'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
-            'that can read its actions.', error);
-    }
-    const denied = (status === 401 || status === 403) && !limited;
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, denied
-        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
-            'and check that it has not expired.'
-        : (0,image_host/* retryHint */.IR)(host), error);
+/** @returns throws an error with its explanation */
+function explained(what, { search, host, signal }) {
+    return (error) => {
+        if (error instanceof errors/* HandoverError */.Cu || signal.aborted)
+            throw error;
+        const wanted = describeSearch(search);
+        if ((0,answer/* hasStatus */.Ro)(error, 404))
+            throw new errors/* HandoverError */.Cu('run-not-found', `Could not find ${wanted}: ${error.message}.`, `Check \`${'runId' in search.choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+                'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+                'that can read its actions.', error);
+        throw new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, (0,workflow_runs/* isRefusal */.vu)(error)
+            ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
+                'and check that it has not expired.'
+            : (0,image_host/* retryHint */.IR)(host), error);
+    };
 }
 
 
@@ -35530,6 +35150,7 @@ function explained(what, { search, host }, error) {
 /* harmony export */   E1: () => (/* binding */ removeUnfinished),
 /* harmony export */   Fr: () => (/* binding */ transferFailed),
 /* harmony export */   K6: () => (/* binding */ reserveName),
+/* harmony export */   Ng: () => (/* binding */ connect),
 /* harmony export */   SG: () => (/* binding */ claimOnGitea),
 /* harmony export */   j_: () => (/* binding */ isClaim),
 /* harmony export */   l4: () => (/* binding */ lockName),
@@ -35538,13 +35159,13 @@ function explained(what, { search, host }, error) {
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8500);
 /* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(2442);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
-/* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1344);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
+/* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2792);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9147);
 /* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4242);
-/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8118);
-/* harmony import */ var _blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4145);
-/* harmony import */ var _blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(78);
+/* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9359);
+/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8118);
+/* harmony import */ var _blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(4145);
 /* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(744);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -35616,8 +35237,7 @@ const latePauseMs = 500;
 // More than one day, which Gitea counts as one.
 const claimMs = 25 * 60 * 60 * 1000;
 /**
- * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
- * reservation.
+ * Locks a name among the simultaneous steps of one job: they have the same ids, and one must not remove another's reservation.
  * @returns undefined when another step has the lock
  */
 function lockName({ origin, runBackendId, jobBackendId }, name) {
@@ -35638,7 +35258,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
                 // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
-                if (!isTaken(error) || !(await removeLeftover(0)))
+                if (!(0,_http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .hasStatus */ .Ro)(error, 409) || !(await removeLeftover(0)))
                     throw error;
                 return client.service.create(name, expiresAt);
             });
@@ -35648,7 +35268,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
             throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(signal.reason);
         }
         catch (error) {
-            if (isTaken(error))
+            if ((0,_http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .hasStatus */ .Ro)(error, 409))
                 throw nameTaken(name, error);
             // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
             if (!(error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status < 500))
@@ -35694,9 +35314,9 @@ async function claimOnGitea(name, removed, options, isAlone) {
         const client = __addDisposableResource(env_2, connect(options, signal), true);
         const { http, service } = client;
         for (let attempt = 1;; attempt += 1) {
-            const url = (0,_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_8__/* .maskedUrl */ .HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+            const url = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_6__/* .maskedUrl */ .HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
             const target = { http, url, onRetry: options.log.info, signal };
-            const { size, digest } = await (0,_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_7__/* .uploadBlob */ .P)(target, node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([Buffer.from(name)]), () => undefined);
+            const { size, digest } = await (0,_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_8__/* .uploadBlob */ .P)(target, node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([Buffer.from(name)]), () => undefined);
             await service.finalize(claim, size, digest).catch(async (error) => {
                 // Its answer may have been lost.
                 if ((await service.list(claim)).length === 0)
@@ -35726,7 +35346,7 @@ async function removeClaim(claim, options) {
     try {
         const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
         try {
-            await removeOwn(client.service, claim);
+            await client.service.remove(claim);
             // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
             await client.service.create(claim, undefined);
         }
@@ -35744,9 +35364,6 @@ async function removeClaim(claim, options) {
             await result_3;
     }
 }
-function isTaken(error) {
-    return error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status === 409;
-}
 /**
  * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
  * @returns whether there was a reservation or an artifact
@@ -35762,11 +35379,10 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
         const client = __addDisposableResource(env_4, connect(options, signal), true);
         const { service } = client;
         try {
-            const isOurs = (artifact) => (0,_results_service_js__WEBPACK_IMPORTED_MODULE_9__/* .isOwnedBy */ .D0)(artifact, service.self);
-            if (unlessListed && (await service.list(name)).some(isOurs))
+            if (unlessListed && (await service.list(name)).some(service.isOwn))
                 return false;
             for (;;) {
-                const isGone = await removeOwn(service, name);
+                const isGone = await service.remove(name);
                 if (isGone || Date.now() >= giveUpAt)
                     return isGone;
                 await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_1__.setTimeout)(latePauseMs, undefined, { signal });
@@ -35787,17 +35403,6 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
             await result_4;
     }
 }
-async function removeOwn(service, name) {
-    try {
-        await service.remove(name, service.self);
-        return true;
-    }
-    catch (error) {
-        if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status === 404)
-            return false;
-        throw error;
-    }
-}
 function connect({ credentials, proxies, log }, signal) {
     const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_5__/* .httpClient */ .o)(proxies, signal);
     return {
@@ -35815,137 +35420,12 @@ const quota = /insufficient usage|storage quota/i;
 function transferFailed(host, what, error) {
     if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu)
         return error;
-    const authorization = error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && (error.status === 401 || error.status === 403);
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('transfer-failed', `Could not ${what}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}.`, quota.test((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error))
         ? 'The artifact storage of this account is used up; its use is calculated every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
             'let the last job remove this one: `remove: true` of load-image.'
-        : authorization
+        : (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .hasStatus */ .Ro)(error, 401, 403)
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-            : (0,_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .retryHint */ .IR)(host), error);
-}
-
-
-/***/ }),
-
-/***/ 3438:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   O: () => (/* binding */ restClient),
-/* harmony export */   x: () => (/* binding */ rateLimited)
-/* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
-/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
-/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
-
-
-
-
-const rateLimited = 'rate-limited';
-function restClient(options) {
-    const { apiUrl } = options;
-    const get = async (url) => {
-        const response = await send(options, url);
-        const answer = await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readAnswer */ .JN)(response);
-        const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(answer.text);
-        if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body))
-            throw new _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(answer.status, 'malformed', 'the answer is not a JSON object');
-        return { body, next: nextPage(answer.header('link'), apiUrl) };
-    };
-    return {
-        isGitea: apiUrl.endsWith('/api/v1'),
-        get: async (path) => (await get(`${apiUrl}${path}`)).body,
-        pages: async function* (path) {
-            let url = `${apiUrl}${path}`;
-            while (url !== undefined) {
-                const page = await get(url);
-                yield page.body;
-                url = page.next;
-            }
-        },
-        redirect: async (path) => {
-            const response = await send(options, `${apiUrl}${path}`);
-            await response.body.dump();
-            const location = response.headers['location'];
-            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
-                throw new _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(response.statusCode, 'malformed', 'the answer is not a redirect');
-            }
-            return location;
-        },
-    };
-}
-/** Returns a success or a redirect, after retries. */
-function send(options, url) {
-    const attempt = async () => {
-        const response = await sendOnce(options, url);
-        if (response.statusCode < 400)
-            return response;
-        throw restError(await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readAnswer */ .JN)(response));
-    };
-    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('call', attempt, {
-        what: () => 'The REST API',
-        onRetry: options.onRetry,
-        signal: options.signal,
-        // Whether a longer wait is worth it is the user's decision.
-        isRetryable: (error) => error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && error.serviceCode === rateLimited
-            ? (error.retryAfterMs ?? 0) <= _http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .longestRetryAfterMs */ .tK
-            : (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error),
-    });
-}
-// A renamed repository answers 301 or 307 with its new address in the same API. The target of a 302 doesn't get the token: the caller
-// uses it.
-async function sendOnce(options, url, hops = 3) {
-    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
-    const location = String(response.headers['location'] ?? '');
-    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
-    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
-        return response;
-    await response.body.dump();
-    return sendOnce(options, new URL(location, url).href, hops - 1);
-}
-// docs.github.com/rest: "Getting started with the REST API", headers.
-function headers(token) {
-    return {
-        accept: 'application/vnd.github+json',
-        authorization: `Bearer ${token}`,
-        'user-agent': 'image-handover',
-        'x-github-api-version': '2022-11-28',
-    };
-}
-function restError(answer) {
-    const { status, text } = answer;
-    const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
-    const words = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(body['message'], '') : '', 200);
-    const message = `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`;
-    const error = (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .refusal */ .x5)(answer, '', message);
-    const waitMs = status === 403 || status === 429 ? (error.retryAfterMs ?? rateLimitMs(answer, words)) : undefined;
-    if (waitMs === undefined)
-        return error;
-    const seconds = (waitMs / 1000).toFixed(0);
-    return new _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(status, rateLimited, `${message}: a rate limit, for another ${seconds} s`, waitMs);
-}
-/**
- * Returns how long a rate limit without `Retry-After` holds, in ms; undefined when the answer is about something else. The primary
- * limit has `x-ratelimit-remaining: 0`. A secondary one is named in words, and holds for at least a minute (docs.github.com/rest:
- * "Rate limits for the REST API").
- */
-function rateLimitMs({ status, header }, words) {
-    const reset = Number(header('x-ratelimit-reset'));
-    if (header('x-ratelimit-remaining') === '0' && reset > 0)
-        return Math.max(1000, reset * 1000 - Date.now());
-    return status === 429 || /rate limit/i.test(words) ? 60_000 : undefined;
-}
-/**
- * Returns the `next` of a Link header (RFC 8288) on the API's own host: no other host may get the token, and a server behind a proxy
- * may use another name for itself.
- */
-function nextPage(header, apiUrl) {
-    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];
-    if (link === undefined || !URL.canParse(link, apiUrl))
-        return undefined;
-    const { pathname, search } = new URL(link, apiUrl);
-    return `${new URL(apiUrl).origin}${pathname}${search}`;
+            : (0,_image_host_js__WEBPACK_IMPORTED_MODULE_7__/* .retryHint */ .IR)(host), error);
 }
 
 
@@ -35955,12 +35435,11 @@ function nextPage(header, apiUrl) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   D0: () => (/* binding */ isOwnedBy),
 /* harmony export */   UD: () => (/* binding */ resultsService),
 /* harmony export */   sw: () => (/* binding */ unsupportedHost),
 /* harmony export */   uB: () => (/* binding */ serviceCredentials)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3968);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9147);
@@ -35972,9 +35451,6 @@ function nextPage(header, apiUrl) {
 
 
 
-function isOwnedBy(one, other) {
-    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
-}
 const service = 'github.actions.results.api.v1.ArtifactService';
 // What the official client sends since there are raw artifacts (@actions/artifact, upload-artifact.ts).
 const zipFormat = { mime_type: 'application/zip', version: 7 };
@@ -35984,7 +35460,7 @@ const giteaFormat = { version: 4 };
 // blocks. So a second request fails, even after a success whose answer was lost.
 const onGitea = {
     answerMs: 10 * 60_000,
-    isRetryable: (error) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .isTransient */ .dg)(error) && !(error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && error.status === 500),
+    isRetryable: (error) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .isTransient */ .dg)(error) && !(0,_http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .hasStatus */ .Ro)(error, 500),
 };
 /** @param onRetry called with one log line before each retry */
 function resultsService(http, credentials, onRetry, signal) {
@@ -35994,44 +35470,42 @@ function resultsService(http, credentials, onRetry, signal) {
     });
     // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
     const noList = (error) => {
-        if (credentials.isGitea && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && error.status === 404)
+        if (credentials.isGitea && (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .hasStatus */ .Ro)(error, 404))
             return {};
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error);
     };
+    const post = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .twirp */ .lo)(http, { ...credentials, service });
     const call = (method, body, atEnd = {}) => {
-        const post = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .twirp */ .lo)(http, { ...credentials, service, ...atEnd });
-        const retries = { what: () => method, onRetry, signal, ...atEnd };
-        return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .again */ .TG)('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+        const retries = { what: method, onRetry, signal, ...atEnd };
+        return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .again */ .TG)('call', () => post(method, { ...idsOf(credentials), ...body }, atEnd), retries);
     };
+    const urlFrom = async (name, method, body) => (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(await call(method, body), name), method);
     return {
-        self: credentials,
+        isOwn: ({ runBackendId, jobBackendId }) => runBackendId === credentials.runBackendId && jobBackendId === credentials.jobBackendId,
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
             // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
             const complete = listed(answer).filter(({ size }) => size > 0);
             return complete.sort((one, other) => other.id - one.id);
         },
-        signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
+        signDownload: ({ name, ...owner }) => urlFrom('signed_url', 'GetSignedArtifactURL', { ...idsOf(owner), name }),
+        create: (name, expiresAt) => {
             const format = credentials.isGitea ? giteaFormat : zipFormat;
-            const body = { name, ...format, expires_at: expiresAt?.toISOString() };
-            const answer = await call('CreateArtifact', body);
-            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+            return urlFrom('signed_upload_url', 'CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
         },
         finalize: async (name, size, digest) => {
             const body = { name, size: String(size), hash: digest };
             const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
-            const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'artifact_id', 'artifactId'));
+            const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'artifact_id'));
             if (answer['ok'] === true && id !== undefined)
                 return id;
             throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('FinalizeArtifact: no artifact id');
         },
-        remove: async (name, owner) => {
-            await call('DeleteArtifact', { ...idsOf(owner), name });
-        },
+        remove: (name, owner = credentials) => call('DeleteArtifact', { ...idsOf(owner), name }).then(() => true, (error) => {
+            if ((0,_http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .hasStatus */ .Ro)(error, 404))
+                return false;
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error);
+        }),
     };
 }
 /** Reads a number of protobuf's JSON, where 64 bits are a string. */
@@ -36051,23 +35525,21 @@ function listed(answer) {
 function listedArtifact(item) {
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(item))
         throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'database_id', 'databaseId'));
+    const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'database_id'));
     // Protobuf's JSON leaves out a zero.
     const size = wholeNumber(item['size'] ?? 0);
     const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['name'], '');
     if (id === undefined || size === undefined || name === '') {
         throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('ListArtifacts: an artifact without id, size or name');
     }
-    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['digest'], ''));
-    const createdAt = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'created_at', 'createdAt'), undefined);
     return {
         id,
         name,
         size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+        digest: (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['digest'], '')),
+        createdAt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'created_at'), undefined),
+        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_run_backend_id'), ''),
+        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_job_run_backend_id'), ''),
     };
 }
 /**
@@ -36077,10 +35549,10 @@ function listedArtifact(item) {
  */
 function serviceCredentials(token, url, host) {
     const unsupported = (why) => unsupportedHost(host, why);
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
+    if (token === '')
+        throw unsupported('ACTIONS_RUNTIME_TOKEN is not set');
+    if (url === '')
+        throw unsupported('ACTIONS_RESULTS_URL is not set');
     if (!URL.canParse(url))
         throw unsupported('ACTIONS_RESULTS_URL is not a URL');
     const payload = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
@@ -36114,67 +35586,6 @@ function unsupportedHost(host, why, cause) {
 
 /***/ }),
 
-/***/ 5902:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   A: () => (/* binding */ runJobs)
-/* harmony export */ });
-/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
-/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
-/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4242);
-/* harmony import */ var _rest_client_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3438);
-
-
-
-
-/** Paths and fields: docs.github.com/rest/actions/workflow-jobs and docs.github.com/rest/actions/workflow-runs. */
-function runJobs(options) {
-    const { repository, runId, runAttempt, proxies, signal } = options;
-    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_2__/* .httpClient */ .o)(proxies, signal);
-    const rest = (0,_rest_client_js__WEBPACK_IMPORTED_MODULE_3__/* .restClient */ .O)({ ...options, http });
-    const owner = repository.split('/').map(encodeURIComponent).join('/');
-    const run = `/repos/${owner}/actions/runs/${encodeURIComponent(runId)}`;
-    // Gitea lists each job once, as it is now.
-    const attempt = rest.isGitea ? run : `${run}/attempts/${String(runAttempt)}`;
-    const jobsAt = async (path) => {
-        const jobs = [];
-        for await (const page of rest.pages(path))
-            jobs.push(...(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(page['jobs']));
-        return jobs;
-    };
-    return {
-        list: async () => (await jobsAt(`${attempt}/jobs?per_page=100`)).map(parseJob),
-        earlier: async () => {
-            const all = await jobsAt(`${run}/jobs?filter=all&per_page=100`);
-            const before = all.filter((job) => attemptOf(job) < runAttempt);
-            const latest = before.sort((one, other) => attemptOf(one) - attemptOf(other)).map(parseJob);
-            return [...new Map(latest.map((job) => [job.name, job])).values()];
-        },
-        isRefusal: (error) => error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && [401, 403, 404].includes(error.status) && error.serviceCode !== _rest_client_js__WEBPACK_IMPORTED_MODULE_3__/* .rateLimited */ .x,
-        startedAt: async () => {
-            const { run_started_at: startedAt, started_at: onGitea } = await rest.get(`${attempt}?exclude_pull_requests=true`);
-            return Date.parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(startedAt, (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(onGitea, '')));
-        },
-        [Symbol.asyncDispose]: () => http.close(),
-    };
-}
-function attemptOf(job) {
-    return Number(job['run_attempt'] ?? 1);
-}
-function parseJob(item) {
-    const isCompleted = item['status'] === 'completed';
-    return {
-        name: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['name'], ''),
-        url: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['html_url'], ''),
-        conclusion: isCompleted ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['conclusion'], 'unknown') : undefined,
-        runner: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['runner_name'], ''),
-    };
-}
-
-
-/***/ }),
-
 /***/ 8010:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
@@ -36184,24 +35595,14 @@ __nccwpck_require__.d(__webpack_exports__, {
   Z: () => (/* binding */ runStore)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
 var files = __nccwpck_require__(9543);
-// EXTERNAL MODULE: ./build/shared/http/answer.js
-var answer = __nccwpck_require__(9147);
-// EXTERNAL MODULE: ./build/shared/http/client.js
-var client = __nccwpck_require__(4242);
 // EXTERNAL MODULE: ./build/shared/http/twirp.js
 var twirp = __nccwpck_require__(9359);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/blob-upload.js
 var blob_upload = __nccwpck_require__(4145);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 1 modules
 var open_blob = __nccwpck_require__(250);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
-var signed_blob = __nccwpck_require__(78);
-// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
-var zip_content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -36211,7 +35612,10 @@ var chunks = __nccwpck_require__(4256);
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
+const stored = 0;
 const version = 45;
+const madeBy = 0x0300 | version; // Unix, so the mode is used
+const fileMode = (0o100644 << 16) >>> 0;
 const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
@@ -36251,84 +35655,51 @@ function isLarge(size) {
 }
 function localHeader(name, size) {
     const large = isLarge(size);
-    const header = Buffer.alloc(30);
-    header.writeUInt32LE(0x04034b50, 0);
-    header.writeUInt16LE(version, 4);
-    header.writeUInt16LE(flags, 6);
-    header.writeUInt16LE(dosEpoch, 12);
-    header.writeUInt32LE(large ? limit32 : 0, 18);
-    header.writeUInt32LE(large ? limit32 : 0, 22);
-    header.writeUInt16LE(name.length, 26);
+    const shown = large ? limit32 : 0;
     // For streaming readers: the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
-    header.writeUInt16LE(extra.length, 28);
-    return Buffer.concat([header, name, extra]);
+    const extra = zip64Extra(large ? [size ?? 0, size ?? 0] : []);
+    const before = [u32(0x04034b50), u16(version, flags, stored, 0, dosEpoch), u32(0, shown, shown)];
+    return Buffer.concat([...before, u16(name.length, extra.length), name, extra]);
 }
 function dataDescriptor(crc, size, large) {
-    const descriptor = Buffer.alloc(large ? 24 : 16);
-    descriptor.writeUInt32LE(0x08074b50, 0);
-    descriptor.writeUInt32LE(crc, 4);
-    if (large) {
-        descriptor.writeBigUInt64LE(BigInt(size), 8);
-        descriptor.writeBigUInt64LE(BigInt(size), 16);
-    }
-    else {
-        descriptor.writeUInt32LE(size, 8);
-        descriptor.writeUInt32LE(size, 12);
-    }
-    return descriptor;
+    return Buffer.concat([u32(0x08074b50, crc), large ? u64(size, size) : u32(size, size)]);
 }
 function centralHeader({ name, offset, size, crc }) {
-    const largeSize = size >= limit32;
-    const largeOffset = offset >= limit32;
-    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
-    const header = Buffer.alloc(46);
-    header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
-    header.writeUInt16LE(version, 6);
-    header.writeUInt16LE(flags, 8);
-    header.writeUInt16LE(dosEpoch, 14);
-    header.writeUInt32LE(crc, 16);
-    header.writeUInt32LE(largeSize ? limit32 : size, 20);
-    header.writeUInt32LE(largeSize ? limit32 : size, 24);
-    header.writeUInt16LE(name.length, 28);
-    header.writeUInt16LE(extra.length, 30);
-    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
-    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
-    return Buffer.concat([header, name, extra]);
+    const [shownSize, shownOffset] = [Math.min(size, limit32), Math.min(offset, limit32)];
+    const extra = zip64Extra([
+        ...(shownSize === limit32 ? [size, size] : []),
+        ...(shownOffset === limit32 ? [offset] : []),
+    ]);
+    return Buffer.concat([
+        u32(0x02014b50),
+        u16(madeBy, version, flags, stored, 0, dosEpoch),
+        u32(crc, shownSize, shownSize),
+        u16(name.length, extra.length, 0, 0, 0),
+        u32(fileMode, shownOffset),
+        name,
+        extra,
+    ]);
 }
 function zip64Extra(values) {
-    if (values.length === 0)
-        return Buffer.alloc(0);
-    const extra = Buffer.alloc(4 + 8 * values.length);
-    extra.writeUInt16LE(1, 0);
-    extra.writeUInt16LE(8 * values.length, 2);
-    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
-    return extra;
+    return values.length === 0 ? Buffer.alloc(0) : Buffer.concat([u16(1, 8 * values.length), u64(...values)]);
 }
 function endOfDirectory(count, size, offset) {
-    const end = Buffer.alloc(22);
-    end.writeUInt32LE(0x06054b50, 0);
-    end.writeUInt16LE(count, 8);
-    end.writeUInt16LE(count, 10);
-    end.writeUInt32LE(size, 12);
-    end.writeUInt32LE(Math.min(offset, limit32), 16);
-    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
+    const end = [u32(0x06054b50), u16(0, 0, count, count), u32(size, Math.min(offset, limit32)), u16(0)];
+    return Buffer.concat(offset >= limit32 ? [zip64End(count, size, offset), ...end] : end);
 }
 function zip64End(count, size, offset) {
-    const end = Buffer.alloc(76);
-    end.writeUInt32LE(0x06064b50, 0);
-    end.writeBigUInt64LE(44n, 4);
-    end.writeUInt16LE(0x0300 | version, 12);
-    end.writeUInt16LE(version, 14);
-    end.writeBigUInt64LE(BigInt(count), 24);
-    end.writeBigUInt64LE(BigInt(count), 32);
-    end.writeBigUInt64LE(BigInt(size), 40);
-    end.writeBigUInt64LE(BigInt(offset), 48);
-    end.writeUInt32LE(0x07064b50, 56);
-    end.writeBigUInt64LE(BigInt(offset + size), 64);
-    end.writeUInt32LE(1, 72);
-    return end;
+    const locator = [u32(0x07064b50, 0), u64(offset + size), u32(1)];
+    const numbers = u64(count, count, size, offset);
+    return Buffer.concat([u32(0x06064b50), u64(44), u16(madeBy, version), u32(0, 0), numbers, ...locator]);
+}
+// Little-endian numbers of 2, 4 and 8 bytes.
+const u16 = (...values) => little(2, values);
+const u32 = (...values) => little(4, values);
+const u64 = (...values) => u32(...values.flatMap((value) => [value % 2 ** 32, Math.floor(value / 2 ** 32)]));
+function little(width, values) {
+    const bytes = Buffer.alloc(width * values.length);
+    values.forEach((value, position) => bytes.writeUIntLE(value, position * width, width));
+    return bytes;
 }
 
 // EXTERNAL MODULE: external "node:fs"
@@ -36339,6 +35710,8 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
@@ -36449,50 +35822,49 @@ function withOfficialClient(own, options) {
 }
 function officialStore(options) {
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const inFolder = (verb, name, work) => folders
+        .make()
+        .then(work)
+        .catch(explained(`${verb} the artifact "${name}"`, name));
     return {
-        list: () => explained('list the artifacts of this run', '', list()),
-        open: (artifact) => explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
-        upload: (request) => explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
-        remove: ({ name }) => explained(`delete the artifact "${name}"`, name, official_store_client().then(async (official) => {
-            await official.deleteArtifact(name);
-        })),
+        list: () => list().catch(explained('list the artifacts of this run', '')),
+        open: (artifact) => inFolder('read', artifact.name, (path) => official_store_open(artifact, path)),
+        upload: (request) => inFolder('upload', request.name, (path) => uploadLocked(request, path, options)),
+        remove: async ({ name }) => {
+            const deleted = client().then((official) => official.deleteArtifact(name));
+            await deleted.catch(explained(`delete the artifact "${name}"`, name));
+        },
         [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
     };
 }
 /** Explains the client's errors, which have only a message, or a name for a missing artifact. */
-async function explained(what, name, work) {
-    try {
-        return await work;
-    }
-    catch (error) {
+function explained(what, name) {
+    return (error) => {
         if (error instanceof Error && error.name === 'ArtifactNotFoundError')
-            throw notFound(name, error);
+            throw new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
         // The client refuses every other host.
         throw (0,reservation/* transferFailed */.Fr)('GitHub', `${what} by way of the official client`, error);
-    }
+    };
 }
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
-async function official_store_client() {
+async function client() {
     const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
     return new DefaultArtifactClient();
 }
-const withDigest = (text) => {
-    const digest = (0,image_digest/* parseDigest */.m)(text ?? '');
-    return digest === undefined ? {} : { digest };
-};
 async function list() {
-    const { artifacts } = await (await official_store_client()).listArtifacts();
+    const { artifacts } = await (await client()).listArtifacts();
     return artifacts
-        .map(({ id, name, size, createdAt, digest }) => ({
-        ...{ id, name, size, ...withDigest(digest) },
-        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+        .map(({ createdAt, digest = '', ...listed }) => ({
+        ...listed,
+        digest: (0,image_digest/* parseDigest */.m)(digest),
+        createdAt: createdAt?.toISOString(),
     }))
         .sort((one, other) => other.id - one.id);
 }
 async function official_store_open(artifact, folder) {
     const { digest } = artifact;
     const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
-    const { digestMismatch } = await (await official_store_client()).downloadArtifact(artifact.id, options);
+    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
     if (digestMismatch === true)
         throw (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
     const [file = ''] = await (0,promises_.readdir)(folder);
@@ -36534,14 +35906,11 @@ async function upload(request, folder) {
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays };
-    const { id, size = 0, digest } = await (await official_store_client()).uploadArtifact(name, paths, folder, options);
+    const { id, size = 0, digest = '' } = await (await client()).uploadArtifact(name, paths, folder, options);
     await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
     if (id !== undefined)
-        return { id, name, size, ...withDigest(digest) };
+        return { id, name, size, digest: (0,image_digest/* parseDigest */.m)(digest) };
     throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
-}
-function notFound(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/run-store.js
@@ -36605,23 +35974,15 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
-
-
-
-
-
-/**
- * Returns the artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
- */
+/** Returns the artifacts of this job's own run. Throws HandoverError `unsupported-host` outside a runner. */
 function runStore(options) {
     const own = { ...options, credentials: (0,results_service/* serviceCredentials */.uB)(options.runtimeToken, options.resultsUrl, options.host) };
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
-    const { credentials, host, log, maskSecret, signal } = options;
-    const http = (0,client/* httpClient */.o)(options.proxies, signal);
-    const service = (0,results_service/* resultsService */.UD)(http, credentials, log.info, signal);
+    const { credentials, host, maskSecret } = options;
+    const client = (0,reservation/* connect */.Ng)(options, options.signal);
+    const { http, service } = client;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
     const removed = new Set();
@@ -36632,36 +35993,37 @@ function ownStore(options) {
         return found;
     };
     return {
-        list: () => explain(host, 'list the artifacts of this run', async () => {
-            const artifacts = await service.list();
+        list: async () => {
+            const artifacts = await service.list().catch(run_store_explained(host, 'list the artifacts of this run'));
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
             return artifacts.filter(({ name }) => !(0,reservation/* isClaim */.j_)(name));
-        }),
+        },
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
             let isOpen = false;
-            const signOnce = async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
-            const sign = () => explain(host, what, signOnce).catch((error) => {
-                // The official client can't continue what was read in part.
-                throw isOpen ? (0,reservation/* transferFailed */.Fr)(host, what, error) : (0,errors/* asError */.zR)(error);
-            });
-            const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-            const transfer = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-            const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)({ ...transfer, ...gitea }));
+            const sign = async () => {
+                try {
+                    return (0,twirp/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
+                }
+                catch (error) {
+                    // The official client can't continue what was read in part.
+                    throw error instanceof twirp/* UnknownAnswer */.by && !isOpen ? error : (0,reservation/* transferFailed */.Fr)(host, what, error);
+                }
+            };
+            const partBytes = credentials.isGitea ? giteaPartBytes : undefined;
+            const content = await (0,open_blob/* openBlob */.Y)({ ...options, http, artifact, sign, folders, partBytes });
             isOpen = true;
             return content;
         },
-        upload: (request) => run_store_upload(http, service, { ...options, removed }, request),
-        remove: (artifact) => explain(host, `delete the artifact "${artifact.name}"`, async () => {
-            await service.remove(artifact.name, listed(artifact)).catch((error) => {
-                if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
-                    throw error;
-            });
-            removed.add(artifact.id);
-        }),
+        upload: (request) => run_store_upload(client, { ...options, removed }, request),
+        remove: async (artifact) => {
+            const { id, name } = artifact;
+            await service.remove(name, listed(artifact)).catch(run_store_explained(host, `delete the artifact "${name}"`));
+            removed.add(id);
+        },
         [Symbol.asyncDispose]: async () => {
-            await http.close();
+            await client[Symbol.asyncDispose]();
             await folders[Symbol.asyncDispose]();
         },
     };
@@ -36670,7 +36032,7 @@ function ownStore(options) {
 const giteaPartBytes = 16 * 1024 * 1024;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
-async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
+async function run_store_upload({ http, service }, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { host, log, signal, figures, removed, credentials } = options;
@@ -36679,13 +36041,12 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
         const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const url = await explain(host, `create the artifact "${name}"`, async () => {
-            if (credentials.isGitea)
-                claims.use(await (0,reservation/* claimOnGitea */.SG)(name, removed, options, lock !== undefined));
-            return (0,reservation/* reserveName */.K6)(name, expiresAt, options, lock !== undefined);
-        });
+        const notCreated = run_store_explained(host, `create the artifact "${name}"`);
+        if (credentials.isGitea)
+            claims.use(await (0,reservation/* claimOnGitea */.SG)(name, removed, options, lock !== undefined).catch(notCreated));
+        const url = await (0,reservation/* reserveName */.K6)(name, expiresAt, options, lock !== undefined).catch(notCreated);
         try {
-            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
+            const target = { http, url: (0,twirp/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await (0,blob_upload/* uploadBlob */.P)(target, storedZip(files), onBytes);
             const id = await service
                 .finalize(name, blob.size, blob.digest)
@@ -36710,7 +36071,7 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
 /** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => (0,results_service/* isOwnedBy */.D0)(artifact, service.self) &&
+    const found = artifacts.find((artifact) => service.isOwn(artifact) &&
         artifact.size === sent.size &&
         // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
         (artifact.digest ?? sent.digest) === sent.digest);
@@ -36718,117 +36079,280 @@ async function listedId(service, name, sent, error) {
         throw error;
     return found.id;
 }
-async function explain(host, what, work) {
-    try {
-        return await work();
-    }
-    catch (error) {
+/** @returns throws an error with its explanation, but an unknown answer unchanged */
+function run_store_explained(host, what) {
+    return (error) => {
         throw error instanceof twirp/* UnknownAnswer */.by ? error : (0,reservation/* transferFailed */.Fr)(host, what, error);
-    }
+    };
 }
 
 
 /***/ }),
 
-/***/ 6720:
+/***/ 5898:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  H: () => (/* binding */ openArtifact),
-  v: () => (/* binding */ otherDigest)
-});
-
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/bytes/verified.js
-var verified = __nccwpck_require__(7606);
-// EXTERNAL MODULE: ./node_modules/yauzl/index.js
-var yauzl = __nccwpck_require__(663);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   A_: () => (/* binding */ workflowRuns),
+/* harmony export */   Ag: () => (/* binding */ runJobs),
+/* harmony export */   vu: () => (/* binding */ isRefusal)
+/* harmony export */ });
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
+/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
+/* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4242);
+/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3775);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3968);
+/* harmony import */ var _reservation_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(9034);
 
 
 
 
 
 
-const localHeaderBytes = 30;
+
+// A run is about 20 kB of JSON.
+const runsPerPage = 20;
+/** Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts. */
+function workflowRuns(options) {
+    const rest = restClient(options);
+    return {
+        get: async (runId) => parseRun(await rest.get(`/runs/${String(runId)}?exclude_pull_requests=true`)),
+        successful: async function* ({ workflow, branch, event }) {
+            const isOfWorkflow = ({ path }) => !rest.isGitea || (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(path, '').startsWith(`${workflow}@`);
+            const query = new URLSearchParams({
+                branch,
+                ...(event === undefined ? {} : { event }),
+                status: 'success',
+                exclude_pull_requests: 'true',
+                per_page: String(runsPerPage),
+            });
+            const path = rest.isGitea ? 'runs' : `workflows/${encodeURIComponent(workflow)}/runs`;
+            for await (const runs of rest.pages(`/${path}?${query.toString()}`, 'workflow_runs'))
+                yield* runs.filter(isOfWorkflow).map(parseRun);
+        },
+        artifacts: async (runId, name) => {
+            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
+            const found = [];
+            // Gitea has no link to the next page here.
+            for (let [page, isLast] = [1, false]; !isLast; page += 1) {
+                query.set('page', String(page));
+                const answer = await rest.get(`/runs/${String(runId)}/artifacts?${query.toString()}`);
+                const items = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(answer['artifacts']);
+                found.push(...items.map(parseArtifact));
+                isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
+            }
+            // Gitea lists an artifact without a size while it is being replaced.
+            const complete = found.filter(({ name: listed, size }) => size > 0 && !(0,_reservation_js__WEBPACK_IMPORTED_MODULE_5__/* .isClaim */ .j_)(listed));
+            return complete.sort((one, other) => other.id - one.id);
+        },
+        signDownload: (artifactId) => rest.redirect(`/artifacts/${String(artifactId)}/zip`),
+    };
+}
+function parseRun(item) {
+    const { id } = item;
+    const repository = fullName(item['repository']);
+    // Gitea has none. There, only a pull request can be of a fork (services/convert/convert.go, ToActionWorkflowRun).
+    const isOwn = !('head_repository' in item) && !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['event'], 'pull_request').startsWith('pull_request');
+    const headRepository = isOwn ? repository : fullName(item['head_repository']);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isByteCount */ .A0)(id) || repository === '')
+        throw malformed(200, 'has a workflow run without id or repository');
+    return {
+        id,
+        url: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['html_url'], ''),
+        createdAt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['created_at'], (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['started_at'], '')),
+        headRepository,
+        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
+    };
+}
+function fullName(repository) {
+    return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(repository) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(repository['full_name'], '') : '';
+}
+function parseArtifact(item) {
+    const { id, name, size_in_bytes: size } = item;
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isByteCount */ .A0)(id) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isByteCount */ .A0)(size) || typeof name !== 'string') {
+        throw malformed(200, 'has an artifact without id, size or name');
+    }
+    return {
+        id,
+        name,
+        size,
+        digest: (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['digest'], '')),
+        createdAt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['created_at'], ''),
+        expiresAt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['expires_at'], ''),
+        expired: item['expired'] === true,
+    };
+}
+/** Paths and fields: docs.github.com/rest/actions/workflow-jobs and docs.github.com/rest/actions/workflow-runs. */
+function runJobs(options) {
+    const { runId, runAttempt, proxies, signal } = options;
+    const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_2__/* .httpClient */ .o)(proxies, signal);
+    const rest = restClient({ ...options, http });
+    const run = `/runs/${encodeURIComponent(runId)}`;
+    // Gitea lists each job once, as it is now.
+    const attempt = rest.isGitea ? run : `${run}/attempts/${String(runAttempt)}`;
+    const jobsAt = async (path) => {
+        const jobs = [];
+        for await (const page of rest.pages(path, 'jobs'))
+            jobs.push(...page);
+        return jobs;
+    };
+    return {
+        list: async () => (await jobsAt(`${attempt}/jobs?per_page=100`)).map(parseJob),
+        earlier: async () => {
+            const all = await jobsAt(`${run}/jobs?filter=all&per_page=100`);
+            const before = all.filter((job) => attemptOf(job) < runAttempt);
+            const latest = before.sort((one, other) => attemptOf(one) - attemptOf(other)).map(parseJob);
+            return [...new Map(latest.map((job) => [job.name, job])).values()];
+        },
+        isRefusal,
+        startedAt: async () => {
+            const run = await rest.get(`${attempt}?exclude_pull_requests=true`);
+            return Date.parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(run['run_started_at'], (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(run['started_at'], '')));
+        },
+        [Symbol.asyncDispose]: () => http.close(),
+    };
+}
+function attemptOf(job) {
+    return Number(job['run_attempt'] ?? 1);
+}
+function parseJob(item) {
+    const isCompleted = item['status'] === 'completed';
+    return {
+        name: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['name'], ''),
+        url: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['html_url'], ''),
+        conclusion: isCompleted ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['conclusion'], 'unknown') : undefined,
+        runner: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(item['runner_name'], ''),
+    };
+}
+function restClient(options) {
+    const { apiUrl, repository } = options;
+    const actions = `${apiUrl}/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
+    const get = async (url) => {
+        const { status, header, text } = await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readAnswer */ .JN)(await send(options, url));
+        const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+        if ((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body))
+            return [body, nextPage(header('link'), apiUrl)];
+        throw malformed(status, 'is not a JSON object');
+    };
+    return {
+        isGitea: apiUrl.endsWith('/api/v1'),
+        get: async (path) => (await get(actions + path))[0],
+        pages: async function* (path, key) {
+            for (let url = actions + path; url !== undefined;) {
+                const [body, next] = await get(url);
+                yield (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)(body[key]);
+                url = next;
+            }
+        },
+        redirect: async (path) => {
+            const { statusCode, headers, body } = await send(options, actions + path);
+            await body.dump();
+            const location = headers['location'];
+            if (statusCode >= 300 && typeof location === 'string' && URL.canParse(location))
+                return location;
+            throw malformed(statusCode, 'is not a redirect');
+        },
+    };
+}
+function malformed(status, why) {
+    return new _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(status, 'malformed', `the answer ${why}`);
+}
+/** Returns a success or a redirect, after retries. */
+function send(options, url) {
+    const attempt = async () => {
+        const response = await sendOnce(options, url);
+        if (response.statusCode < 400)
+            return response;
+        throw restError(await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readAnswer */ .JN)(response));
+    };
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .again */ .TG)('call', attempt, {
+        ...options,
+        what: 'The REST API',
+        // Whether a longer wait is worth it is the user's decision.
+        isRetryable: (error) => isRateLimit(error) ? (error.retryAfterMs ?? 0) <= _http_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .longestRetryAfterMs */ .tK : (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_3__/* .isTransient */ .dg)(error),
+    });
+}
+// A renamed repository answers 301 or 307 with its new address in the same API. The target of a 302 doesn't get the token: the caller
+// uses it.
+async function sendOnce(options, url, hops = 3) {
+    // docs.github.com/rest: "Getting started with the REST API", headers.
+    const headers = {
+        accept: 'application/vnd.github+json',
+        authorization: `Bearer ${options.token}`,
+        'user-agent': 'image-handover',
+        'x-github-api-version': '2022-11-28',
+    };
+    const response = await options.http.send({ method: 'GET', url, headers });
+    const target = URL.parse(String(response.headers['location'] ?? ''), url);
+    const isMoved = [301, 307, 308].includes(response.statusCode) && target?.origin === new URL(url).origin;
+    if (!isMoved || hops === 0)
+        return response;
+    await response.body.dump();
+    return sendOnce(options, target.href, hops - 1);
+}
+const rateLimited = 'rate-limited';
+function isRateLimit(error) {
+    return error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && error.serviceCode === rateLimited;
+}
+/** Whether an error means that the token can't read something, now or later. */
+function isRefusal(error) {
+    return (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .hasStatus */ .Ro)(error, 401, 403, 404) && !isRateLimit(error);
+}
+function restError(answer) {
+    const { status, text } = answer;
+    const body = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    const words = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(body) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(body['message'], '') : '', 200);
+    const message = `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`;
+    const error = (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .refusal */ .x5)(answer, '', message);
+    const waitMs = status === 403 || status === 429 ? (error.retryAfterMs ?? rateLimitMs(answer, words)) : undefined;
+    if (waitMs === undefined)
+        return error;
+    const seconds = (waitMs / 1000).toFixed(0);
+    return new _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$(status, rateLimited, `${message}: a rate limit, for another ${seconds} s`, waitMs);
+}
 /**
- * Lists the files of a zip from the directory at its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
+ * Returns how long a rate limit without `Retry-After` holds, in ms; undefined when the answer is about something else. The primary
+ * limit has `x-ratelimit-remaining: 0`. A secondary one is named in words, and holds for at least a minute (docs.github.com/rest:
+ * "Rate limits for the REST API").
  */
-async function listZip(reader) {
-    try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        if (zip.entryCount > limits/* limits */.F.zipMembers)
-            throw new Error(`it has ${String(zip.entryCount)} files`);
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry, reader.size));
-        return members;
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw (0,errors/* corruptArtifact */.G8)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
-    }
+function rateLimitMs({ status, header }, words) {
+    const reset = Number(header('x-ratelimit-reset'));
+    if (header('x-ratelimit-remaining') === '0' && reset > 0)
+        return Math.max(1000, reset * 1000 - Date.now());
+    return status === 429 || /rate limit/i.test(words) ? 60_000 : undefined;
 }
-function member(entry, blobBytes) {
-    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method, crc32: crc } = entry;
-    const { relativeOffsetOfLocalHeader: headerOffset } = entry;
-    const isPlace = [compressedSize, size, headerOffset].every(json/* isByteCount */.A0) && headerOffset + compressedSize <= blobBytes;
-    const stored = method === 0;
-    if (!isPlace || (stored && compressedSize !== size))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(name, 80)} can't be where the zip's directory has it`);
-    if (!stored && method !== 8)
-        throw new Error(`${name} has compression method ${String(method)}`);
-    return { name, stored, size, compressedSize, crc, headerOffset };
-}
-/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
-async function dataOffset(reader, member) {
-    const { name, headerOffset: at, compressedSize } = member;
-    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
-    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
-        throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
-    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
-    if (start + compressedSize <= reader.size)
-        return start;
-    throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(within(this.#reader, start, end));
-    }
-}
-/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
-async function* within(reader, start, end) {
-    if (start < 0 || start > end || end > reader.size) {
-        throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
-    }
-    yield* reader.stream(start, end);
+/**
+ * Returns the `next` of a Link header (RFC 8288) on the API's own host: no other host may get the token, and a server behind a proxy
+ * may use another name for itself.
+ */
+function nextPage(header, apiUrl) {
+    const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];
+    const url = link === undefined ? null : URL.parse(link, apiUrl);
+    return url === null ? undefined : `${new URL(apiUrl).origin}${url.pathname}${url.search}`;
 }
 
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip/content.js
+
+/***/ }),
+
+/***/ 1677:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   H: () => (/* binding */ openArtifact),
+/* harmony export */   v: () => (/* binding */ otherDigest)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8522);
+/* harmony import */ var yauzl__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(663);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(604);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4256);
+/* harmony import */ var _bytes_verified_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7606);
+
+
 
 
 
@@ -36852,57 +36376,113 @@ function rawContent(artifact, reader) {
         downloaded: reader.downloaded,
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => (0,verified/* heldBack */.Zg)(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
+        read: (_name, onBytes) => (0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_7__/* .heldBack */ .Zg)(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .countedChunks */ .T6)(reader.lend(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
+    const find = (name) => members.find(({ fileName }) => fileName === name);
     return {
         artifact,
         downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
+        files: members.map(({ fileName: name, uncompressedSize: size }) => ({ name, size })),
         text: async (name) => {
             const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
+            return member && readText(reader, artifact, member);
         },
         read: async function* (name, onBytes) {
             const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
+            if (member === undefined) {
+                const there = members.map(({ fileName }) => fileName).join(', ');
+                throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+            }
             const start = await dataOffset(reader, member);
             const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
-            yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
+            yield* (0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_7__/* .heldBack */ .Zg)(unzipped(packed, member), heldBackBytes);
         },
         ranges: async (name) => {
             const member = find(name);
-            if (member?.stored !== true)
+            if (member === undefined || !isStored(member))
                 return undefined;
             const at = await dataOffset(reader, member);
+            const { uncompressedSize: size } = member;
             return (start, end, onBytes) => {
-                if (start < 0 || end > member.size || start > end)
-                    throw (0,errors/* corruptArtifact */.G8)(`Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`);
-                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+                if (start < 0 || end > size || start > end)
+                    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
+                return (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .countedChunks */ .T6)(reader.lend(at + start, at + end), onBytes);
             };
         },
     };
 }
+const localHeaderBytes = 30;
+const isStored = (member) => member.compressionMethod === 0;
+/** Lists the files of a zip. Throws HandoverError `artifact-corrupt` when the directory at its end is missing or damaged. */
+async function listZip(reader) {
+    class RangeAccess extends yauzl__WEBPACK_IMPORTED_MODULE_2__/* .RandomAccessReader */ .lJ {
+        _readStreamForRange(start, end) {
+            return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(within(reader, start, end));
+        }
+    }
+    try {
+        const zip = await (0,yauzl__WEBPACK_IMPORTED_MODULE_2__/* .fromRandomAccessReaderPromise */ .or)(new RangeAccess(), reader.size, { autoClose: false });
+        const members = [];
+        if (zip.entryCount > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
+        for await (const entry of zip.eachEntry()) {
+            if (entry.fileName.endsWith('/'))
+                continue;
+            requirePlace(entry, reader.size);
+            members.push(entry);
+        }
+        return members;
+    }
+    catch (error) {
+        if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu)
+            throw error;
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact is not a whole zip file: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, error);
+    }
+}
+function requirePlace(member, blobBytes) {
+    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method } = member;
+    const at = member.relativeOffsetOfLocalHeader;
+    const isPlace = [compressedSize, size, at].every(_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0) && at + compressedSize <= blobBytes;
+    if (!isPlace || (isStored(member) && compressedSize !== size))
+        throw new Error(`${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(name, 80)} can't be where the zip's directory has it`);
+    if (![0, 8].includes(method))
+        throw new Error(`${name} has compression method ${String(method)}`);
+}
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+async function dataOffset(reader, member) {
+    const { fileName: name, relativeOffsetOfLocalHeader: at, compressedSize } = member;
+    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+    if (start + compressedSize <= reader.size)
+        return start;
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
+}
+/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
+async function* within(reader, start, end) {
+    if (start < 0 || start > end || end > reader.size) {
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
+    }
+    yield* reader.stream(start, end);
+}
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader, artifact, member) {
-    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`);
+    const { fileName, uncompressedSize: size, compressedSize } = member;
+    if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.recordBytes || compressedSize > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.recordBytes)
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`${fileName} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
     const start = await dataOffset(reader, member);
-    return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+    return (await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .copiedBytes */ .QB)(unzipped(reader.stream(start, start + compressedSize), member))).toString();
 }
 // An engine never gets the last bytes of an artifact that turns out to be wrong.
 const heldBackBytes = 1024 * 1024;
 /** Reads the whole blob, and checks its digest at the end, if one is listed. */
 function verifiedBlob(reader, artifact, onBytes) {
-    const { name, digest } = artifact;
-    const chunks = (0,bytes_chunks/* countedChunks */.T6)(reader.stream(0, reader.size), onBytes);
-    if (digest === undefined)
-        return chunks;
-    return (0,verified/* verifiedChunks */.Dc)(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+    const chunks = (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .countedChunks */ .T6)(reader.stream(0, reader.size), onBytes);
+    return (0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_7__/* .verifiedChunks */ .Dc)(chunks, { digest: artifact.digest }, (found) => otherDigest(artifact, found.digest));
 }
 /** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
 async function* slice(chunks, start, end) {
@@ -36919,40 +36499,36 @@ async function* slice(chunks, start, end) {
 async function* unzipped(packed, member) {
     let size = 0;
     let crc = 0;
-    for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+    for await (const chunk of isStored(member) ? packed : inflated(packed, member.fileName)) {
         size += chunk.length;
         // A zip bomb is not unpacked to its end.
-        if (size > member.size)
+        if (size > member.uncompressedSize)
             break;
-        crc = (0,external_node_zlib_.crc32)(chunk, crc);
+        crc = (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.crc32)(chunk, crc);
         yield chunk;
     }
-    if (size !== member.size || crc !== member.crc)
+    if (size !== member.uncompressedSize || crc !== member.crc32)
         throw otherMember(member, size, crc);
 }
 async function* inflated(packed, name) {
     let broken;
-    const source = (0,bytes_chunks/* watchedChunks */.bM)(packed, (error) => (broken = error));
+    const source = (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .watchedChunks */ .bM)(packed, (error) => (broken = error));
     try {
-        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+        yield* (0,node_stream__WEBPACK_IMPORTED_MODULE_0__.pipeline)(source, (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
     }
     catch (error) {
         if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw (0,errors/* corruptArtifact */.G8)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(broken);
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`${name} in the artifact can't be unzipped: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, error);
     }
 }
 function otherDigest({ name, digest }, found = 'none') {
-    return (0,errors/* corruptArtifact */.G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
 }
-function otherMember(member, size, crc) {
+function otherMember({ fileName, uncompressedSize: listed, crc32: sum }, size, crc) {
     const hex = (number) => number.toString(16).padStart(8, '0');
-    return (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
-}
-function missing(artifact, name, members) {
-    const there = members.map((member) => member.name).join(', ');
-    return (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`${fileName} in the artifact has ${size > listed ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(listed)} bytes with CRC ${hex(sum)}.`);
 }
 
 
@@ -36965,7 +36541,7 @@ function missing(artifact, name, members) {
 /* harmony export */   U: () => (/* binding */ abortedAfter),
 /* harmony export */   z: () => (/* binding */ timeLimit)
 /* harmony export */ });
-/** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
+/** Returns a signal that is aborted `ms` after another signal, with `reason` or, without one, that signal's reason. */
 function abortedAfter(signal, ms, reason) {
     const controller = new AbortController();
     const begin = () => void setTimeout(() => controller.abort(reason ?? signal.reason), ms).unref();
@@ -36975,7 +36551,7 @@ function abortedAfter(signal, ms, reason) {
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
 }
-/** @param reason what the signal is aborted with */
+/** @param reason the signal's reason for the abort */
 function timeLimit(ms, reason) {
     const controller = new AbortController();
     let timer;
@@ -36997,173 +36573,25 @@ function timeLimit(ms, reason) {
 
 /***/ }),
 
-/***/ 4754:
+/***/ 3205:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  Cu: () => (/* binding */ HandoverError),
-  Yp: () => (/* binding */ RegistryFailure),
-  zR: () => (/* binding */ asError),
-  CD: () => (/* binding */ attempt),
-  G8: () => (/* binding */ corruptArtifact),
-  aY: () => (/* binding */ invalidInput),
-  EK: () => (/* binding */ invalidTarball),
-  GZ: () => (/* binding */ isUnreadable),
-  bD: () => (/* binding */ messageOf),
-  c7: () => (/* binding */ systemCodeOf)
-});
-
-// UNUSED EXPORTS: CacheFailure, errorCodes, setupBuildxHint
-
-;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
-// Causes of registry failures, with hints: one table for the messages of docker's commands and of this project's client.
-// Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
-const rows = [
-    {
-        cause: 'rate-limit',
-        words: /\btoo ?many ?requests\b|\brate limit\b/i,
-        statuses: [429],
-        permanent: false,
-        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
-    },
-    {
-        cause: 'immutable-tag',
-        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
-        statuses: [409],
-        permanent: true,
-        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
-    },
-    {
-        cause: 'quota',
-        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
-        statuses: [507],
-        permanent: true,
-        hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
-    },
-    {
-        cause: 'elsewhere',
-        words: /\brefused by another host\b/,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
-    },
-    {
-        cause: 'login',
-        words: /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|insufficient_scope)\b/i,
-        statuses: [401, 403],
-        permanent: true,
-        hint: 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.',
-    },
-    {
-        cause: 'unknown-blob',
-        words: /\bblob[_ ]unknown\b|\bunknown blob\b|\bblob upload[_ ]unknown\b|\bBLOB_UPLOAD_/i,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry has lost a part of the image, or of its upload: run the step again, and look at its storage, its garbage collection and the load balancer before it.',
-    },
-    {
-        cause: 'certificate',
-        words: /x509|\bcertificate|\bCERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/i,
-        statuses: [],
-        permanent: true,
-        hint: 'Trust the registry’s certificate authority: with publish-image in `registry-ca`, with docker in /etc/docker/certs.d/<registry>/ca.crt.',
-    },
-    {
-        cause: 'connection',
-        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
-        statuses: [408],
-        permanent: false,
-        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
-    },
-    {
-        cause: 'too-large',
-        words: /too large\b|\bSIZE_INVALID\b/i,
-        statuses: [413],
-        permanent: true,
-        hint: 'Something limits the size of a request: raise it in the registry or the proxy before it (nginx: `client_max_body_size 0`), or split the largest layer.',
-    },
-    {
-        cause: 'format',
-        words: /unsupported media ?type|media type .*(?:not|un)|\bMANIFEST_INVALID\b|\bmanifest invalid\b/i,
-        statuses: [415],
-        permanent: true,
-        hint: 'The registry doesn’t take images in this format (OCI or Docker manifests, zstd layers): see its documentation, or export the image with `compression: gzip`.',
-    },
-    {
-        cause: 'redirect',
-        words: /stopped after \d+ redirects/i,
-        statuses: [301, 302, 303, 307, 308],
-        permanent: true,
-        hint: 'The registry redirects this request to another address: use the registry’s own address.',
-    },
-    {
-        cause: 'no-such-platform',
-        words: /\bno matching manifest\b/i,
-        statuses: [],
-        permanent: true,
-        hint: 'The image there isn’t made for this platform: push it for this one too (`push-platforms`), or use a runner of its platform.',
-    },
-    {
-        cause: 'not-shown',
-        words: /\bread back\b/i,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry took the manifest but doesn’t return it: run the step again, and look at its storage or replication.',
-    },
-    {
-        cause: 'not-found',
-        words: /\bmanifest[_ ]unknown\b|\bname[_ ]unknown\b|\bnot[_ ]found\b|does not exist|not known to registry/i,
-        statuses: [404],
-        permanent: true,
-        hint: 'Check the spelling of registry, repository and tag; some registries, such as Amazon ECR, want the repository to be created before the first push.',
-    },
-    {
-        cause: 'not-writable',
-        words: /\bUNSUPPORTED\b|\bread[- ]only\b|method not allowed/i,
-        statuses: [405, 501],
-        permanent: true,
-        hint: 'The registry takes no pushes at this address: it may be read-only for now, or a mirror of another registry.',
-    },
-    {
-        cause: 'malformed',
-        words: /\binvalid reference\b|\b(?:name|tag|digest)[_ ]invalid\b|\bbad request\b/i,
-        statuses: [400, 422],
-        permanent: true,
-        hint: 'The registry doesn’t accept the name or the content: see its words in the message, and its rules for repositories and tags.',
-    },
-    {
-        cause: 'server',
-        words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
-        statuses: [500, 502, 503, 504],
-        permanent: false,
-        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
-    },
-];
-const other = {
-    cause: 'other',
-    permanent: false,
-    hint: 'See the registry’s message. Its log may show more.',
-};
-/**
- * @param words the message of the failure, without names that users choose
- * @param status the HTTP status; undefined searches the message for it
- */
-function explainRegistry(words, status = statusIn(words)) {
-    return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
-}
-// docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request", "received unexpected HTTP status: 500".
-function statusIn(words) {
-    const found = /(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1];
-    return found === undefined ? undefined : Number(found);
-}
-
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/base/errors.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   CD: () => (/* binding */ attempt),
+/* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   EK: () => (/* binding */ invalidTarball),
+/* harmony export */   G8: () => (/* binding */ corruptArtifact),
+/* harmony export */   GZ: () => (/* binding */ isUnreadable),
+/* harmony export */   Yp: () => (/* binding */ RegistryFailure),
+/* harmony export */   aY: () => (/* binding */ invalidInput),
+/* harmony export */   bD: () => (/* binding */ messageOf),
+/* harmony export */   c7: () => (/* binding */ systemCodeOf),
+/* harmony export */   vE: () => (/* binding */ translated),
+/* harmony export */   zR: () => (/* binding */ asError)
+/* harmony export */ });
+/* unused harmony exports errorCodes, setupBuildxHint, CacheFailure */
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
 /** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
@@ -37193,7 +36621,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'timed-out',
     'cancelled',
 ]));
-/** The error that this project throws: what happened, with the value seen, and the next step. */
+/** The error that this project throws. It states what happened, with the value found, and the next step. */
 class HandoverError extends Error {
     name = 'HandoverError';
     code;
@@ -37208,35 +36636,33 @@ class HandoverError extends Error {
 function invalidInput(message, hint = 'Correct it under `with:`.', cause) {
     return new HandoverError('invalid-input', message, hint, cause);
 }
-/** Returns the error for an artifact that can't be what export-image made. */
+/** Returns the error for an artifact that can't have been written by export-image. */
 function corruptArtifact(message, cause) {
     return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
 }
 const madeAgain = 'The tarball was edited: make it again with docker save.';
-/** Returns the error for a tarball or a layout that can't be used as it is. */
+/** Returns the error for an unusable tarball or layout. */
 function invalidTarball(message, hint = madeAgain, cause) {
     return new HandoverError('tarball-invalid', message, hint, cause);
 }
-/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
+/** Returns whether an error means that an artifact has no readable content. A failure to reach the artifact doesn't mean that. */
 function isUnreadable(error) {
     return error instanceof HandoverError && unreadable.includes(error.code);
 }
 const unreadable = ['artifact-corrupt', 'artifact-expired', 'artifact-not-found'];
-/** Returns the message of anything that was thrown. */
+/** Returns the message of any thrown value. */
 function messageOf(error) {
     if (!Error.isError(error))
         return String(error);
     // Node's error for a host with several unreachable addresses has no message.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
-/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of any thrown value, or undefined. */
 function systemCodeOf(error) {
-    // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
-    if (typeof error !== 'object' || error === null || !('code' in error))
-        return undefined;
-    return typeof error.code === 'string' ? error.code : undefined;
+    // An Error from another realm is not an instance of this realm's Error (ECMA-262, "Realms").
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(error) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(error['code'], undefined) : undefined;
 }
-/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
+/** Returns the result of `look`, such as reading a file that may disappear, or `otherwise` if it throws. */
 function attempt(look, otherwise) {
     try {
         return look();
@@ -37245,47 +36671,167 @@ function attempt(look, otherwise) {
         return otherwise;
     }
 }
+/** Returns the result of `work`. If it throws, throws the error that `translate` returns. */
+function translated(work, translate) {
+    try {
+        return work();
+    }
+    catch (error) {
+        throw translate(error);
+    }
+}
 /** Returns a caught value as an error. Some libraries throw other values. */
 function asError(error) {
     return Error.isError(error) ? error : new Error(String(error));
 }
-/** The hint for all limits of the default builder. */
+/** The hint for every limitation of the default builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
-/** A build that failed because of a cache that it read. It may succeed without that cache. */
+/** A build that failed while reading a cache. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
     why;
     constructor(why) {
-        const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
+        const quoted = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why, 500);
         super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Check whether the base images and the caches in `cache-from` can be read.');
         this.why = quoted;
     }
 }
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
-    reason;
+    /** Whether the registry lacks a blob that it reported as present. */
+    isBlobLost;
     /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
     permanent;
     /** The client's full message. */
     said;
-    /**
-     * @param work such as `The pull`
-     * @param references the images
-     * @param said the client's message
-     */
+    /** @param work such as `The pull` */
     constructor(work, references, said, seen = {}) {
         const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
-        const { cause, permanent, hint } = explainRegistry(words, seen.status);
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,base_text/* quoteForeign */.xS)(said, 700) || 'no message'}`, hint);
-        this.reason = cause;
+        const status = seen.status ?? statusIn(words);
+        const cause = registryCauses.find((one) => one.words.test(words) || one.statuses?.includes(status));
+        const { isBlobLost = false, permanent, hint } = cause ?? otherCause;
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 700) || 'no message'}`, hint);
+        this.isBlobLost = isBlobLost;
         this.permanent = permanent;
         this.said = said;
     }
 }
-// A repository can have any name, even "denied". Registries omit their own name.
+// Removes repository names from a message, because a repository may be named "denied". Registries omit their own name.
 function withoutNames(said, references) {
     const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
     const names = [...references, ...paths].filter((name) => name !== '');
     return names.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
+// Sources of the words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
+// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
+const registryCauses = [
+    {
+        words: /\btoo ?many ?requests\b|\brate limit\b/i,
+        statuses: [429],
+        permanent: false,
+        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
+    },
+    {
+        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
+        statuses: [409],
+        permanent: true,
+        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+    },
+    {
+        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
+        statuses: [507],
+        permanent: true,
+        hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+    },
+    {
+        words: /\brefused by another host\b/,
+        permanent: false,
+        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
+    },
+    {
+        words: /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|insufficient_scope)\b/i,
+        statuses: [401, 403],
+        permanent: true,
+        hint: 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.',
+    },
+    {
+        isBlobLost: true,
+        words: /\bblob[_ ]unknown\b|\bunknown blob\b|\bblob upload[_ ]unknown\b|\bBLOB_UPLOAD_/i,
+        permanent: false,
+        hint: 'The registry has lost a part of the image, or of its upload: run the step again, and look at its storage, its garbage collection and the load balancer before it.',
+    },
+    {
+        words: /x509|\bcertificate|\bCERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/i,
+        permanent: true,
+        hint: 'Trust the registry’s certificate authority: with publish-image in `registry-ca`, with docker in /etc/docker/certs.d/<registry>/ca.crt.',
+    },
+    {
+        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+        statuses: [408],
+        permanent: false,
+        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+    },
+    {
+        words: /too large\b|\bSIZE_INVALID\b/i,
+        statuses: [413],
+        permanent: true,
+        hint: 'Something limits the size of a request: raise it in the registry or the proxy before it (nginx: `client_max_body_size 0`), or split the largest layer.',
+    },
+    {
+        words: /unsupported media ?type|media type .*(?:not|un)|\bMANIFEST_INVALID\b|\bmanifest invalid\b/i,
+        statuses: [415],
+        permanent: true,
+        hint: 'The registry doesn’t take images in this format (OCI or Docker manifests, zstd layers): see its documentation, or export the image with `compression: gzip`.',
+    },
+    {
+        words: /stopped after \d+ redirects/i,
+        statuses: [301, 302, 303, 307, 308],
+        permanent: true,
+        hint: 'The registry redirects this request to another address: use the registry’s own address.',
+    },
+    {
+        words: /\bno matching manifest\b/i,
+        permanent: true,
+        hint: 'The image there isn’t made for this platform: push it for this one too (`push-platforms`), or use a runner of its platform.',
+    },
+    {
+        words: /\bread back\b/i,
+        permanent: false,
+        hint: 'The registry took the manifest but doesn’t return it: run the step again, and look at its storage or replication.',
+    },
+    {
+        words: /\bmanifest[_ ]unknown\b|\bname[_ ]unknown\b|\bnot[_ ]found\b|does not exist|not known to registry/i,
+        statuses: [404],
+        permanent: true,
+        hint: 'Check the spelling of registry, repository and tag; some registries, such as Amazon ECR, want the repository to be created before the first push.',
+    },
+    {
+        words: /\bUNSUPPORTED\b|\bread[- ]only\b|method not allowed/i,
+        statuses: [405, 501],
+        permanent: true,
+        hint: 'The registry takes no pushes at this address: it may be read-only for now, or a mirror of another registry.',
+    },
+    {
+        words: /\binvalid reference\b|\b(?:name|tag|digest)[_ ]invalid\b|\bbad request\b/i,
+        statuses: [400, 422],
+        permanent: true,
+        hint: 'The registry doesn’t accept the name or the content: see its words in the message, and its rules for repositories and tags.',
+    },
+    {
+        words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
+        statuses: [500, 502, 503, 504],
+        permanent: false,
+        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
+    },
+];
+const otherCause = {
+    permanent: false,
+    hint: 'See the registry’s message. Its log may show more.',
+};
+// Returns NaN for a message without a status. Messages of docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request",
+// "received unexpected HTTP status: 500".
+function statusIn(words) {
+    return Number(/(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1]);
 }
 
 
@@ -37301,28 +36847,28 @@ function withoutNames(said, references) {
 /* harmony export */   at: () => (/* binding */ killChildren)
 /* harmony export */ });
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 
 
-// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
-// Then this file removes what the step has started and written, without waiting.
+// A step that is cancelled or runs out of time cleans up. If the cleanup hangs, the step exits shortly before the runner would kill it.
+// Before that, this file ends the processes and removes the files that the step created, without waiting.
 const works = new Set();
 /**
- * @param work called at a forced end; it can't wait for anything
+ * @param work called at a forced end; it must be synchronous
  * @returns a function that unregisters it
  */
 function onForcedEnd(work) {
     works.add(work);
     return () => void works.delete(work);
 }
-/** Kills the child processes, and calls the registered functions. */
+/** Kills the child processes and calls the registered functions. */
 function endByForce() {
     killChildren();
     for (const work of works)
         (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
- * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * Kills this process's descendants: all of them, or only those whose last arguments are these. Works only on Linux
  * (proc_pid_task_children(5)).
  */
 function killChildren(lastArguments = []) {
@@ -37357,6 +36903,7 @@ function childrenOf(pid) {
 /* harmony export */   A0: () => (/* binding */ isByteCount),
 /* harmony export */   Gv: () => (/* binding */ isObject),
 /* harmony export */   JI: () => (/* binding */ stringOr),
+/* harmony export */   Xy: () => (/* binding */ objectOf),
 /* harmony export */   iZ: () => (/* binding */ objectsOf),
 /* harmony export */   iw: () => (/* binding */ stringsOf),
 /* harmony export */   jk: () => (/* binding */ arrayOf),
@@ -37365,7 +36912,7 @@ function childrenOf(pid) {
 /* harmony export */ });
 /* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
 
-/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
+/** Parses untrusted text. Returns undefined if it isn't JSON or is nested too deeply. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
@@ -37375,7 +36922,7 @@ function parseJson(text) {
         return undefined;
     }
 }
-// Readers of a value are recursive.
+// Limits the depth, because the code that reads the values is recursive.
 function isShallow(value) {
     let level = [value];
     for (let depth = 0; level.length > 0; depth += 1) {
@@ -37387,6 +36934,10 @@ function isShallow(value) {
 }
 function isObject(value) {
     return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+/** Returns the value if it is an object, otherwise an empty object. */
+function objectOf(value) {
+    return isObject(value) ? value : {};
 }
 function stringOr(value, otherwise) {
     return typeof value === 'string' ? value : otherwise;
@@ -37404,11 +36955,9 @@ function stringsOf(value) {
 function isByteCount(value) {
     return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
-/** Returns the string members of an object (labels, annotations). Others are ignored. */
+/** Returns the string members of an object (labels, annotations). Ignores other members. */
 function stringMapOf(value) {
-    if (!isObject(value))
-        return {};
-    return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
+    return Object.fromEntries(Object.entries(objectOf(value)).filter((entry) => typeof entry[1] === 'string'));
 }
 
 
@@ -37422,33 +36971,33 @@ function stringMapOf(value) {
 /* harmony export */ });
 /** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 const limits = {
-    /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
+    /** Bytes of a response that is read as text. A list of a thousand artifacts has half a megabyte. */
     answerBytes: 16 * 1024 * 1024,
-    /** Of one config, manifest or index, in bytes. */
+    /** Bytes of one config, manifest or index. */
     jsonBytes: 4 * 1024 * 1024,
-    /** Of all configs, manifests and indexes of a tarball together, in bytes. */
+    /** Total bytes of all configs, manifests and indexes of a tarball. */
     jsonBytesInAll: 32 * 1024 * 1024,
-    /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
+    /** Bytes of the event's payload: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
     eventBytes: 32 * 1024 * 1024,
-    /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
+    /** Bytes of a settings file: docker's configuration, a certificate, buildx's metadata. */
     settingsBytes: 4 * 1024 * 1024,
     /** Values in one config, manifest or index. */
     jsonValues: 100_000,
     /** Levels of nested JSON. */
     jsonDepth: 100,
-    /** Of a record, in bytes. It contains the labels of the largest config. */
+    /** Bytes of a record. It contains the labels of the largest config. */
     recordBytes: 8 * 1024 * 1024,
     /** Files in an artifact's zip. */
     zipMembers: 1000,
-    /** Entries of a tarball, folders and links included. */
+    /** Entries of a tarball, including folders and links. */
     tarEntries: 100_000,
-    /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
+    /** Bytes of the header of a tarball's entry. Names have a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
-    /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
+    /** Characters in the name of an entry or link: PATH_MAX is 4096 bytes on Linux, and less on other systems. */
     tarNameLength: 4096,
-    /** Links from one name in a tarball to another. More are a cycle. */
+    /** Consecutive links from one name in a tarball to the next. More would be a cycle. */
     tarLinks: 20,
-    /** Indexes in indexes. */
+    /** Levels of nested indexes. */
     indexDepth: 4,
     /** References to manifests and indexes in the indexes of a tarball. */
     indexed: 10_000,
@@ -37481,7 +37030,7 @@ const limits = {
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
 // Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
-// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
+// consists of `Markdown`, which only this file creates. So the compiler rejects text that is not escaped.
 const source = Symbol('source');
 function made(text) {
     return { [source]: text, toString: () => text };
@@ -37490,7 +37039,7 @@ function made(text) {
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Joins the parts that are there. */
+/** Joins the parts that are not undefined. */
 function joined(parts, between) {
     const given = parts.filter((part) => part !== undefined);
     return made(given.map((part) => part[source]).join(between));
@@ -37502,21 +37051,18 @@ function joined(parts, between) {
 function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-    // At the beginning, some marks start a list or a line.
-    return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
-        const [, blanks = '', mark = '', number = '', point = ''] = found;
-        return `${blanks}${number}${numbered(mark || point)}`;
-    }));
+    // At the beginning of a line, some characters would start a list or a rule.
+    return made(line.replace(/(?<=^\s*)[-+=]|(?<=^\s*\d+)[.)](?=\s|$)/, numbered));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
-// A character reference is never a mark.
+// A character reference never has a meaning in Markdown.
 function escaped(text) {
     return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
 function numbered(mark) {
     return `&#${String(mark.charCodeAt(0))};`;
 }
-/** Returns one line, without invisible characters and characters that change the direction of text. */
+/** Returns the text as one line, without characters that are invisible or change the text's direction. */
 function visible(text) {
     return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
@@ -37524,7 +37070,7 @@ function visible(text) {
 function code(text) {
     return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
-/** Returns a message. Text between single backticks is code. */
+/** Escapes a message. Text between single backticks becomes code. */
 function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
     return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
@@ -37539,16 +37085,16 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** Returns a table of the rows that are there. Only the rows contain foreign text. */
+/** Returns a table of the rows that are not undefined. Only the rows may contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
     return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.filter((row) => row !== undefined).map(line)].join('\n'));
 }
-// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
+// Only code can still contain bars. A backslash before a bar would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** Returns a table of layers that folds under one line. */
+/** Returns a collapsible table of layers. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
@@ -37559,16 +37105,16 @@ function layerTable(layers) {
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
-/** Returns a table's row about an artifact; `size` in bytes. */
+/** Returns a table row about an artifact; `size` is in bytes. */
 function artifactRow(artifact) {
     const { id, name, size } = artifact;
     return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${(0,_text_js__WEBPACK_IMPORTED_MODULE_0__/* .formatBytes */ .z3)(size)}`)}`];
 }
-/** Returns a page of the sections that are there, and a chart of where the time went. */
+/** Returns a page of the sections that are not undefined, and a chart of the time spent. */
 function page(sections, spans) {
     return joined([...sections, gantt(spans), safe ``], '\n\n');
 }
-// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
+// GitHub renders the chart (Mermaid gantt; `x` is ms since the epoch).
 function gantt(spans) {
     if (spans.length === 0)
         return safe ``;
@@ -37581,7 +37127,7 @@ function gantt(spans) {
     const axis = `    axisFormat ${isLong ? '%M:%S' : '%S.%L s'}`;
     return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
-// Keeps letters, digits and marks without a meaning in Mermaid's text.
+// Keeps letters, digits and punctuation without a meaning in Mermaid.
 function chartWord(text) {
     return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
@@ -37595,11 +37141,11 @@ function chartWord(text) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Q: () => (/* binding */ inPool)
 /* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 
 /**
- * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error no other item is
- * taken, and the work that is running is waited for.
+ * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error, takes no further
+ * items, but waits for the running work.
  * @param work its signal is aborted with the first error
  * @throws the first error of the items or the work
  */
@@ -37663,12 +37209,12 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
+/** Returns foreign text as part of one line: shortened, and without control characters and invisible characters. */
 function quoteForeign(text, limit = 300) {
     const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
-/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
+/** Does the same for an error, but omits its middle: the beginning shows the work, and the end shows the cause. */
 function quoteError(text, limit = 500) {
     const clean = quoteForeign(text, Infinity);
     if (clean.length <= limit)
@@ -37694,8 +37240,9 @@ function harmlessLines(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   I: () => (/* binding */ timeline),
-/* harmony export */   J: () => (/* binding */ namedTimeline)
+/* harmony export */   AI: () => (/* binding */ chapter),
+/* harmony export */   IO: () => (/* binding */ timeline),
+/* harmony export */   JE: () => (/* binding */ namedTimeline)
 /* harmony export */ });
 function timeline() {
     const began = performance.now();
@@ -37718,12 +37265,19 @@ function timeline() {
         began: Math.round(performance.timeOrigin + began),
     };
 }
-/** Returns the timeline for one of several parallel works: each part begins with the name. */
+/** Returns the timeline for one of several parallel tasks: each part's name begins with the task's name. */
 function namedTimeline(timeline, name) {
     return {
         ...timeline,
         measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
     };
+}
+/**
+ * Runs one chapter of the log, and measures it.
+ * @param span the name of the part; the title by default
+ */
+function chapter({ log, timeline }, title, work, span = title) {
+    return log.chapter(title, () => timeline.measure(span, work));
 }
 
 
@@ -37744,11 +37298,11 @@ function namedTimeline(timeline, name) {
 /* harmony export */ });
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
 
-/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
+/** Returns the same bytes as a Buffer. Hash them or write them to a file before requesting the next chunk. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
 }
-/** Copies all bytes of some small chunks. */
+/** Copies all bytes of small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
@@ -37758,14 +37312,14 @@ async function copiedBytes(chunks) {
 // The number of bytes that Node's streams hold before they report backpressure (`stream.getDefaultHighWaterMark`).
 const heldBytes = 64 * 1024;
 /**
- * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
- * are copied. It has written a longer chunk before it requests the next.
+ * Returns the same chunks for a Node.js writable stream with backpressure. Such a stream holds short chunks while it requests more, so
+ * they are copied. It writes a longer chunk before it requests the next.
  */
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
-/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws the chunks' errors. */
 async function writeChunks(stream, chunks, over) {
     for await (const chunk of streamableChunks(chunks)) {
         if (over.aborted)
@@ -37775,8 +37329,8 @@ async function writeChunks(stream, chunks, over) {
     }
 }
 /**
- * Copies chunks into pieces of `bytes` bytes, of which the last is shorter or empty.
- * @param free memory of earlier pieces, which is used again: leaving it to the garbage collector would triple the memory held
+ * Copies chunks into pieces of `bytes` bytes; the last piece is shorter or empty.
+ * @param free memory of earlier pieces to reuse: leaving it to the garbage collector would triple the memory held
  */
 async function* pieces(chunks, bytes, free) {
     let piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
@@ -37812,11 +37366,7 @@ async function* watchedChunks(chunks, onError) {
         throw error;
     }
 }
-/**
- * Returns the first bytes, and all chunks including them.
- * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
- * @throws errors of the chunks
- */
+/** Returns a head of at least `minBytes`, or all bytes if there are fewer, and all chunks including the head. Throws the chunks' errors. */
 async function withHead(chunks, minBytes) {
     const source = chunks[Symbol.asyncIterator]();
     let head = Buffer.alloc(0);
@@ -37854,7 +37404,7 @@ async function withHead(chunks, minBytes) {
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(6760);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(1453);
 /* harmony import */ var _files_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9543);
 
@@ -37862,50 +37412,28 @@ async function withHead(chunks, minBytes) {
 
 
 
-/**
- * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
- * @param path a file or folder, which may not exist yet
- */
+/** Returns the space available to an ordinary user at a path, which need not exist yet; undefined if the system doesn't report it. */
 async function diskSpace(path) {
-    const existing = await nearestExisting((0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
+    const there = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.resolve)(path);
+    const stats = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.statfs)(there).catch(() => undefined);
+    const parent = (0,node_path__WEBPACK_IMPORTED_MODULE_1__.dirname)(there);
+    if (stats === undefined)
+        return parent === there ? undefined : diskSpace(parent);
+    let found = { mountPoint: '/', type: 'unknown', freeBytes: stats.bavail * stats.bsize };
+    // Each line of /proc/mounts (proc(5)) is: device, mount point, type, options. The last mount that matches is on top.
+    const mounts = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_0__.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    for (const line of mounts.split('\n')) {
         const [, rawPoint, type] = line.split(' ');
         if (rawPoint === undefined || type === undefined)
             continue;
         const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        const inside = there === mountPoint || there.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
         if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
+            found = { ...found, mountPoint, type };
     }
     return found;
 }
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
+/** Throws `not-enough-space` if fewer than `neededBytes` are free at `path`. `what` is the message's subject. */
 async function requireDiskSpace(path, neededBytes, what, advice) {
     const space = await diskSpace(path);
     if (space === undefined || space.freeBytes >= neededBytes)
@@ -37913,12 +37441,7 @@ async function requireDiskSpace(path, neededBytes, what, advice) {
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `${what} needs ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
         `has ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_4__/* .formatBytes */ .z3)(space.freeBytes)} free.`, advice);
 }
-/**
- * Writes chunks to a file while they are used further.
- * @param path for messages
- * @param advice what to do when the disk is full
- * @throws HandoverError `not-enough-space`; the system's errors
- */
+/** Writes chunks to the file at `path` while also passing them on. Throws `not-enough-space`, or the system's errors. */
 async function* teeFile(chunks, file, path, advice) {
     for await (const chunk of chunks) {
         const writing = (0,_files_js__WEBPACK_IMPORTED_MODULE_3__/* .writeAll */ .f4)(file, chunk).catch((error) => {
@@ -37931,7 +37454,7 @@ async function* teeFile(chunks, file, path, advice) {
 }
 /** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const code = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .systemCodeOf */ .c7)(error);
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
         return error;
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
@@ -37957,11 +37480,398 @@ function explainDiskFull(error, path, advice) {
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
 /* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
-/* harmony import */ var _base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5375);
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8321);
+/* harmony import */ var _base_forced_end_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(5375);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4256);
+/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2792);
+/* harmony import */ var _own_folder_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8145);
+
+
+
+
+
+
+
+
+
+const chunkBytes = 1024 * 1024;
+/**
+ * Opens any file for reading, without blocking. Opening a pipe would block until a process writes to it, and no signal would end that.
+ * @throws Error if it is a pipe, a device, a folder or a socket; the system's errors
+ */
+async function openFile(path) {
+    // Checked before opening, because opening some devices starts them.
+    requireFile(path, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(path));
+    const file = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, readFlags);
+    try {
+        requireFile(path, await file.stat());
+        return file;
+    }
+    catch (error) {
+        await file.close();
+        throw error;
+    }
+}
+/** Reads a whole file. Throws like `openFile`, and if the file has more than `maxBytes`. */
+async function readSmallFile(path, maxBytes) {
+    // The size in its metadata may be wrong: for files in /proc, it is 0.
+    const bytes = await fileHead(path, maxBytes + 1);
+    if (bytes.length > maxBytes)
+        throw tooLarge(path, maxBytes);
+    return bytes;
+}
+/** Returns the first bytes of any file, or all bytes if it has fewer. Throws like `openFile`. */
+function fileHead(path, bytes) {
+    return (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_3__.buffer)(fileChunks(path, chunkBytes, { start: 0, end: bytes }));
+}
+/** Reads any small file synchronously, for reading the step's inputs. */
+function readSmallFileSync(path, maxBytes) {
+    requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
+    const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
+    try {
+        const found = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(file);
+        requireFile(path, found);
+        if (found.size > maxBytes)
+            throw tooLarge(path, maxBytes);
+        return (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(file).subarray(0, maxBytes);
+    }
+    finally {
+        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(file);
+    }
+}
+/** Reads a file in order, from `start` up to but not including `end`. Throws like `openFile`. */
+async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
+    const file = await openFile(path);
+    // A stream reads at least one byte.
+    if (start < end)
+        yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
+    else
+        await file.close();
+}
+const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
+function requireFile(path, found) {
+    if (!found.isFile())
+        throw new NotAFile(path, found);
+}
+/** The error if a path leads to something other than a file. */
+class NotAFile extends Error {
+    /** Whether opening it would wait for a writer. */
+    isPipe;
+    constructor(path, found) {
+        super(`${path} is ${kindOf(found)}, not a file`);
+        this.isPipe = found.isFIFO();
+    }
+}
+/** Names the kind of something that isn't a file. */
+function kindOf(found) {
+    if (found.isFIFO())
+        return 'a pipe';
+    if (found.isDirectory())
+        return 'a folder';
+    return found.isSocket() ? 'a socket' : 'a device';
+}
+function tooLarge(path, maxBytes) {
+    return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .formatBytes */ .z3)(maxBytes)}`);
+}
+/**
+ * Reads a file in order. Two buffers let the next chunk be read while the current one is used.
+ * @param source an open file, which is closed at the end, or a path, which is opened with `openFile`
+ * @param grows called at the end of the file, with the number of bytes read; returns whether to try to read more
+ */
+async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
+    const file = typeof source === 'string' ? await openFile(source) : source;
+    let read = 0;
+    let isLeft = false;
+    const fill = async (buffer) => {
+        let length = 0;
+        while (length < chunkBytes && !isLeft) {
+            const { bytesRead } = await file.read(buffer, length, chunkBytes - length, null);
+            length += bytesRead;
+            read += bytesRead;
+            if (bytesRead === 0 && !(await grows(read)))
+                break;
+        }
+        return length;
+    };
+    let filling;
+    try {
+        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
+        filling = fill(current);
+        for (;;) {
+            const length = await filling;
+            if (length === 0)
+                return;
+            filling = fill(other);
+            filling.catch(() => undefined); // thrown when awaited
+            yield current.subarray(0, length);
+            [current, other] = [other, current];
+        }
+    }
+    finally {
+        isLeft = true;
+        await filling?.catch(() => undefined);
+        await file.close();
+    }
+}
+/** Appends a chunk, whose memory is in use until it is written. Throws the filesystem's errors. */
+async function writeAll(file, chunk) {
+    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_5__/* .viewOf */ .du)(chunk);
+    for (let written = 0; written < bytes.length;) {
+        written += (await file.write(bytes, written)).bytesWritten;
+    }
+}
+/** @param root the folder to create them in */
+function tempDirs(root) {
+    const made = new AsyncDisposableStack();
+    return {
+        /** Creates another folder, and returns its path. */
+        make: async () => made.use(await makeTempDir(root)).path,
+        [Symbol.asyncDispose]: () => made.disposeAsync(),
+    };
+}
+const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_6__/* .livingNamePattern */ .hd})$`);
+/**
+ * Creates a folder in `root` that only its owner can read, and that is removed at the end of its scope. Also removes folders that killed
+ * steps of this user left there. Throws the system's error if `root` can't be written.
+ */
+async function makeTempDir(root) {
+    await (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_7__/* .removeOwn */ .LO)(root, async (name, found) => {
+        const owner = isTempDir.exec(name)?.[1];
+        return owner !== undefined && found.isDirectory() && (0,_locks_js__WEBPACK_IMPORTED_MODULE_6__/* .isDead */ .XU)(owner);
+    });
+    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_6__/* .livingName */ .$Q)();
+    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, `image-handover-${own.name}`);
+    const folder = (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_7__/* .makeOwnFolder */ .xc)(path);
+    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_4__/* .onForcedEnd */ .Gf)(folder.remove);
+    return {
+        path,
+        [Symbol.asyncDispose]: async () => {
+            folder.remove();
+            forget();
+            await own[Symbol.asyncDispose]();
+        },
+    };
+}
+
+
+/***/ }),
+
+/***/ 2792:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $Q: () => (/* binding */ livingName),
+/* harmony export */   Kd: () => (/* binding */ holderOf),
+/* harmony export */   O_: () => (/* binding */ awaitKey),
+/* harmony export */   Px: () => (/* binding */ isOfAnotherScope),
+/* harmony export */   TL: () => (/* binding */ lockKey),
+/* harmony export */   XU: () => (/* binding */ isDead),
+/* harmony export */   hd: () => (/* binding */ livingNamePattern)
+/* harmony export */ });
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3024);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1455);
+/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7030);
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(1453);
-/* harmony import */ var _chunks_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(4256);
-/* harmony import */ var _locks_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1344);
-/* harmony import */ var _own_folder_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8145);
+
+
+
+
+
+
+
+
+/**
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux's abstract namespace (unix(7)): it ends with
+ * the process, and leaves no file. On other systems, and between containers, nothing is locked.
+ * @param inDoubt the result if the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined if another process holds it
+ */
+async function lockKey(key, inDoubt) {
+    const lock = await tryLock(key);
+    if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken'))
+        return undefined;
+    return lock === 'unknown' ? noLock : lock;
+}
+const noLock = { [Symbol.asyncDispose]: () => Promise.resolve() };
+/** Returns the name of a lock's socket, without the leading zero byte. */
+function socketName(key) {
+    return `image-handover-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`;
+}
+async function tryLock(key) {
+    if (process.platform !== 'linux')
+        return noLock;
+    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_4__.createServer)((socket) => {
+        socket.on('error', () => undefined);
+        socket.end(lockGreeting, () => void socket.destroy());
+    });
+    server.listen(`\0${socketName(key)}`);
+    try {
+        await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
+    }
+    return server.unref();
+}
+/** Describes the process that holds a key, for a message. */
+async function holderOf(key) {
+    return (await lockHolder(key)).words;
+}
+// Every step ends eventually, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
+const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
+const bindEveryMs = 100;
+const lookEveryMs = 2000;
+/** Waits for a key, and locks it like `lockKey`. Undefined after too long, or if nothing can be locked. Throws an AbortError. */
+async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
+    const began = performance.now();
+    // A busy step may answer late once; this must not shorten the wait.
+    const since = { 'this-user': began, 'other-user': began, stranger: began };
+    let lookedMs = -Infinity;
+    let lastWords = '';
+    for (;;) {
+        const lock = await tryLock(key);
+        if (lock === 'unknown')
+            return undefined;
+        if (lock !== 'taken')
+            return lock;
+        if (performance.now() - lookedMs >= lookEveryMs) {
+            const { words, kind } = await lockHolder(key);
+            lookedMs = performance.now();
+            if (words !== lastWords)
+                onWait(words);
+            lastWords = words;
+            if (kind !== 'stranger')
+                since.stranger = lookedMs;
+            if (kind === 'this-user')
+                since['other-user'] = lookedMs;
+            if (lookedMs - since[kind] >= waits[kind]) {
+                onGiveUp(words);
+                return undefined;
+            }
+        }
+        await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_5__.setTimeout)(bindEveryMs, undefined, { signal });
+    }
+}
+// Any process on this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process holds it: root sees all processes, other users only their own.
+/** What a step of this project sends to each connection to its lock. */
+const lockGreeting = 'image-handover\n';
+async function lockHolder(key) {
+    const name = socketName(key);
+    const greets = await isGreeted(name);
+    const pid = processOf(name);
+    if (pid === undefined)
+        return { words: 'a process of another user or container', kind: greets ? 'other-user' : 'stranger' };
+    // proc_pid_status(5), Uid: real, effective, saved set and filesystem. A setuid program's real UID is that of the user who runs it.
+    const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
+    const command = (0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .quoteForeign */ .xS)(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
+    const step = uids.every((uid) => uid === process.getuid?.()) ? 'this-user' : 'other-user';
+    return {
+        words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`,
+        kind: greets ? step : 'stranger',
+    };
+}
+const answerMs = 2000;
+async function isGreeted(name) {
+    const socket = (0,node_net__WEBPACK_IMPORTED_MODULE_4__.connect)({ path: `\0${name}` });
+    const timer = setTimeout(() => void socket.destroy(), answerMs);
+    let answer = '';
+    try {
+        for await (const chunk of socket.setEncoding('utf8')) {
+            answer += String(chunk);
+            if (answer.length >= lockGreeting.length)
+                break;
+        }
+    }
+    catch {
+        return false;
+    }
+    finally {
+        clearTimeout(timer);
+        socket.destroy();
+    }
+    return answer === lockGreeting;
+}
+function processOf(name) {
+    // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
+    // have the same name; the flag marks the socket that accepts them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
+    const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${name}$`, 'm');
+    const inode = listening.exec(readText('/proc/net/unix'))?.[1];
+    if (inode === undefined)
+        return undefined;
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_2__.readdirSync)('/proc'), []).find((pid) => /^\d+$/.test(pid) && hasSocket(pid, inode));
+}
+function hasSocket(pid, inode) {
+    const folder = `/proc/${pid}/fd`;
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_2__.readdirSync)(folder), []).some((name) => (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_2__.readlinkSync)(`${folder}/${name}`), '') === `socket:[${inode}]`);
+}
+function readText(path) {
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_2__.readFileSync)(path, 'utf8'), '');
+}
+/** Matches a living name, as part of a regular expression. */
+const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
+/**
+ * Creates a name from its lock's scope and 128 random bits, unique until it is disposed of. The name alone shows whether its process is
+ * still running.
+ */
+async function livingName() {
+    const random = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(16).toString('hex');
+    const scope = await lockScope();
+    const name = `${scope ?? unknownScope()}-${random}`;
+    const lock = await tryLock(name);
+    const isLocked = scope !== undefined && typeof lock !== 'string';
+    return {
+        // Without a lock, the name must not have this scope, or its process would seem to have ended.
+        name: isLocked ? name : `${unknownScope()}-${random}`,
+        [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
+    };
+}
+/** Returns whether a living name's process has ended or disposed of it; false if unknown. */
+async function isDead(name) {
+    if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
+        return false;
+    const lock = await tryLock(name);
+    if (typeof lock === 'string')
+        return false;
+    await lock[Symbol.asyncDispose]();
+    return true;
+}
+/** Returns whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
+async function isOfAnotherScope(name) {
+    const scope = await lockScope();
+    return scope === undefined || !name.startsWith(`${scope}-`);
+}
+/** Names the scope of a lock: this boot and network namespace; undefined if unknown. */
+async function lockScope() {
+    const parts = [(0,node_fs_promises__WEBPACK_IMPORTED_MODULE_3__.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_3__.readlink)('/proc/self/ns/net')];
+    const found = await Promise.all(parts).catch(() => undefined);
+    return found === undefined ? undefined : (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(found.join()).digest('hex').slice(0, 8);
+}
+function unknownScope() {
+    return (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(4).toString('hex');
+}
+
+
+/***/ }),
+
+/***/ 8145:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   LO: () => (/* binding */ removeOwn),
+/* harmony export */   NL: () => (/* binding */ openOwnFolder),
+/* harmony export */   Ub: () => (/* binding */ holdFolder),
+/* harmony export */   xc: () => (/* binding */ makeOwnFolder)
+/* harmony export */ });
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
+/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -38018,48 +37928,79 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-
-
-const chunkBytes = 1024 * 1024;
-/**
- * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
- */
-async function openFile(path) {
-    // Checked before opening, because that alone starts some devices.
-    requireFile(path, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.stat)(path));
-    const file = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(path, readFlags);
+/** Creates a folder that only its owner can read. Throws the system's errors, or an error if another process has replaced the folder. */
+function makeOwnFolder(path) {
+    (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.mkdirSync)(path, { mode: 0o700 });
+    const folder = openOwnFolder(path);
+    if ((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(folder.inside).length === 0)
+        return folder;
+    folder.keep();
+    throw new Error(`another process has replaced ${path} with its own folder`);
+}
+/** Opens an existing folder, which will be at `removedAt` when removed. Throws if it is another user's, or not a folder. */
+function openOwnFolder(path, removedAt = path) {
+    let isOpen = true;
+    if (process.platform !== 'linux') {
+        requireOwn((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.lstatSync)(path));
+        const remove = () => {
+            if (isOpen)
+                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(removedAt, { recursive: true, force: true });
+        };
+        return { inside: path, remove, keep: () => void (isOpen = false) };
+    }
+    const handle = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW);
+    const inside = throughHandle(handle);
+    const keep = () => {
+        if (isOpen)
+            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(handle);
+        isOpen = false;
+    };
     try {
-        requireFile(path, await file.stat());
-        return file;
+        requireOwn((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(handle));
     }
     catch (error) {
-        await file.close();
+        keep();
         throw error;
     }
+    const remove = () => {
+        if (!isOpen)
+            return;
+        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), []))
+            removeFound((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name));
+        keep();
+        // This removes only an empty folder, even if the path leads elsewhere by now.
+        (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt), undefined);
+    };
+    return { inside, remove, keep };
+}
+function requireOwn(found) {
+    if (!found.isDirectory())
+        throw new Error('it is not a folder');
+    if (!isOwn(found.uid))
+        throw new Error(`it belongs to another user (uid ${String(found.uid)})`);
 }
 /**
- * Reads any file as a whole.
- * @throws Error as openFile does, and when it has more than `maxBytes`
+ * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
+ * be this user's or root's, and writable by others only if it is sticky, like /tmp (unlink(2), rename(2), EPERM).
+ * @param isWanted called with the name of each file or folder; returns whether to remove it
  */
-async function readSmallFile(path, maxBytes) {
+async function removeOwn(folder, isWanted) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const file = __addDisposableResource(env_1, await openFile(path), true);
-        const chunks = [];
-        let bytes = 0;
-        // Its size may be wrong: for files in /proc it is 0.
-        for (let length = 1; length > 0;) {
-            const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
-            length = bytesRead;
-            bytes += bytesRead;
-            if (bytes > maxBytes)
-                throw tooLarge(path, maxBytes);
-            chunks.push(buffer.subarray(0, bytesRead));
+        if (process.platform !== 'linux')
+            return;
+        const handle = __addDisposableResource(env_1, await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(folder, node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY).catch(() => undefined), true);
+        if (handle === undefined || !isSafe(await handle.stat()))
+            return;
+        const inside = throughHandle(handle.fd);
+        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), [])) {
+            const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name);
+            const found = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(path).catch(() => undefined);
+            if (found === undefined || !isOwn(found.uid) || !(found.isFile() || found.isDirectory()))
+                continue;
+            if (await isWanted(name, found))
+                removeFound(path);
         }
-        return Buffer.concat(chunks);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -38071,503 +38012,22 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
-async function fileHead(path, bytes) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
-    try {
-        const file = __addDisposableResource(env_2, await openFile(path), true);
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
-        return buffer.subarray(0, bytesRead);
-    }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
-    }
-    finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
-    }
+function isSafe(folder) {
+    return isTrusted(folder.uid) && (!isOpenToOthers(folder) || (folder.mode & 0o1000) !== 0);
 }
-/** Reads any small file synchronously, for a step that reads its inputs. */
-function readSmallFileSync(path, maxBytes) {
-    requireFile(path, (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.statSync)(path));
-    const file = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, readFlags);
-    try {
-        const found = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(file);
-        requireFile(path, found);
-        if (found.size > maxBytes)
-            throw tooLarge(path, maxBytes);
-        return (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readFileSync)(file).subarray(0, maxBytes);
-    }
-    finally {
-        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(file);
-    }
+function isOpenToOthers({ mode }) {
+    return (mode & 0o022) !== 0;
 }
-/**
- * Reads a file in order. Throws as `openFile` does.
- * @param range the bytes from `start` up to but not including `end`
- */
-async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
-    const file = await openFile(path);
-    // A stream reads one byte at least.
-    if (start < end)
-        yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
-    else
-        await file.close();
-}
-const readFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NONBLOCK;
-function requireFile(path, found) {
-    if (!found.isFile())
-        throw new NotAFile(path, found);
-}
-/** A path leads to something other than a file. */
-class NotAFile extends Error {
-    /** Whether opening it would wait for a writer. */
-    isPipe;
-    constructor(path, found) {
-        super(`${path} is ${kindOf(found)}, not a file`);
-        this.isPipe = found.isFIFO();
-    }
-}
-/** Names the kind of something that isn't a file. */
-function kindOf(found) {
-    if (found.isFIFO())
-        return 'a pipe';
-    if (found.isDirectory())
-        return 'a folder';
-    return found.isSocket() ? 'a socket' : 'a device';
-}
-function tooLarge(path, maxBytes) {
-    return new Error(`${path} has more than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_7__/* .formatBytes */ .z3)(maxBytes)}`);
-}
-/**
- * Reads a file in order, the next chunk while the current one is used, with two buffers.
- * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
- * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
- */
-async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
-    const file = typeof source === 'string' ? await openFile(source) : source;
-    let read = 0;
-    let isLeft = false;
-    const fill = async (buffer) => {
-        let length = 0;
-        while (length < chunkBytes && !isLeft) {
-            const { bytesRead } = await file.read(buffer, length, chunkBytes - length, null);
-            length += bytesRead;
-            read += bytesRead;
-            if (bytesRead === 0 && !(await grows(read)))
-                break;
-        }
-        return length;
-    };
-    let filling;
-    try {
-        let [current, other] = [Buffer.allocUnsafeSlow(chunkBytes), Buffer.allocUnsafeSlow(chunkBytes)];
-        filling = fill(current);
-        for (;;) {
-            const length = await filling;
-            if (length === 0)
-                return;
-            filling = fill(other);
-            filling.catch(() => undefined); // thrown when its turn comes
-            yield current.subarray(0, length);
-            [current, other] = [other, current];
-        }
-    }
-    finally {
-        isLeft = true;
-        await filling?.catch(() => undefined);
-        await file.close();
-    }
-}
-/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
-async function writeAll(file, chunk) {
-    const bytes = (0,_chunks_js__WEBPACK_IMPORTED_MODULE_4__/* .viewOf */ .du)(chunk);
-    for (let written = 0; written < bytes.length;) {
-        written += (await file.write(bytes, written)).bytesWritten;
-    }
-}
-/** @param root where they are made */
-function tempDirs(root) {
-    const made = [];
-    return {
-        make: async () => {
-            const dir = await makeTempDir(root);
-            made.push(dir);
-            return dir.path;
-        },
-        [Symbol.asyncDispose]: async () => {
-            for (const dir of made.splice(0))
-                await dir[Symbol.asyncDispose]();
-        },
-    };
-}
-const isTempDir = new RegExp(`^image-handover-(${_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingNamePattern */ .hd})$`);
-/**
- * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
- * error when `root` can't be written.
- */
-async function makeTempDir(root) {
-    await removeRemains(root);
-    const own = await (0,_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .livingName */ .$Q)();
-    const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(root, `image-handover-${own.name}`);
-    const folder = (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_6__/* .makeOwnFolder */ .xc)(path);
-    const forget = (0,_base_forced_end_js__WEBPACK_IMPORTED_MODULE_3__/* .onForcedEnd */ .Gf)(folder.remove);
-    return {
-        path,
-        [Symbol.asyncDispose]: async () => {
-            folder.remove();
-            forget();
-            await own[Symbol.asyncDispose]();
-        },
-    };
-}
-function removeRemains(root) {
-    return (0,_own_folder_js__WEBPACK_IMPORTED_MODULE_6__/* .removeOwn */ .LO)(root, async (name, kind) => {
-        const owner = isTempDir.exec(name)?.[1];
-        return owner !== undefined && kind === 'folder' && (0,_locks_js__WEBPACK_IMPORTED_MODULE_5__/* .isDead */ .XU)(owner);
-    });
-}
-
-
-/***/ }),
-
-/***/ 1344:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  O_: () => (/* binding */ awaitKey),
-  Kd: () => (/* binding */ holderOf),
-  XU: () => (/* binding */ isDead),
-  Px: () => (/* binding */ isOfAnotherScope),
-  $Q: () => (/* binding */ livingName),
-  hd: () => (/* binding */ livingNamePattern),
-  TL: () => (/* binding */ lockKey)
-});
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/bytes/lock-holder.js
-
-
-
-
-// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
-// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
-/** The answer of a step of this project to a connection to its lock. */
-const lockGreeting = 'image-handover\n';
-/** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
-async function lockHolder(socketName) {
-    const [greets, found] = [await isGreeted(socketName), processOf(socketName)];
-    const isThisUser = found?.uids.every((uid) => uid === process.getuid?.()) === true;
-    return {
-        words: found?.words ?? 'a process of another user or container',
-        kind: !greets ? 'stranger' : isThisUser ? 'this-user' : 'other-user',
-    };
-}
-const answerMs = 2000;
-async function isGreeted(socketName) {
-    const socket = (0,external_node_net_.connect)({ path: `\0${socketName}` });
-    const timer = setTimeout(() => void socket.destroy(), answerMs);
-    let answer = '';
-    try {
-        for await (const chunk of socket.setEncoding('utf8')) {
-            answer += String(chunk);
-            if (answer.length >= lockGreeting.length)
-                break;
-        }
-    }
-    catch {
-        return false;
-    }
-    finally {
-        clearTimeout(timer);
-        socket.destroy();
-    }
-    return answer === lockGreeting;
-}
-function processOf(socketName) {
-    // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
-    // have the same name; the flag says which socket takes them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
-    const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${socketName}$`, 'm');
-    const inode = listening.exec(readText('/proc/net/unix'))?.[1];
-    if (inode === undefined)
-        return undefined;
-    const pid = (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)('/proc'), [])
-        .filter((name) => /^\d+$/.test(name))
-        .find((name) => hasSocket(name, inode));
-    return pid === undefined ? undefined : describeProcess(pid);
-}
-function hasSocket(pid, inode) {
-    const folder = `/proc/${pid}/fd`;
-    return (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(folder), []).some((name) => (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readlinkSync)(`${folder}/${name}`), '') === `socket:[${inode}]`);
-}
-function describeProcess(pid) {
-    // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
-    const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
-    const command = (0,base_text/* quoteForeign */.xS)(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
-    return { words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`, uids };
-}
-function readText(path) {
-    return (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readFileSync)(path, 'utf8'), '');
-}
-
-;// CONCATENATED MODULE: ./build/shared/bytes/locks.js
-
-
-
-
-
-
-
-/**
- * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
- * the process, and leaves no file. On other systems, and between containers, nothing is locked.
- * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
- * @returns the lock, or undefined when another process has it
- */
-async function lockKey(key, inDoubt) {
-    const lock = await tryLock(key);
-    if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken'))
-        return undefined;
-    return lock === 'unknown' ? noLock : lock;
-}
-const noLock = { [Symbol.asyncDispose]: () => Promise.resolve() };
-function socketName(key) {
-    return `image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`;
-}
-async function tryLock(key) {
-    if (process.platform !== 'linux')
-        return noLock;
-    const server = (0,external_node_net_.createServer)((socket) => {
-        socket.on('error', () => undefined);
-        socket.end(lockGreeting, () => void socket.destroy());
-    });
-    server.listen(`\0${socketName(key)}`);
-    try {
-        await (0,external_node_events_.once)(server, 'listening');
-    }
-    catch (error) {
-        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
-    }
-    server.unref();
-    return {
-        [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => resolve());
-        }),
-    };
-}
-/** Names the process that has a key, for a message. */
-async function holderOf(key) {
-    return (await lockHolder(socketName(key))).words;
-}
-// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
-const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
-const bindEveryMs = 100;
-const lookEveryMs = 2000;
-/**
- * Locks a key like `lockKey`, as soon as it is free.
- * @returns the lock; undefined when that took too long, and when nothing can be locked
- * @throws AbortError when the signal is aborted
- */
-async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
-    const began = performance.now();
-    // A busy step may once answer late, which doesn't shorten the wait.
-    const since = { 'this-user': began, 'other-user': began, stranger: began };
-    let lookedMs = -Infinity;
-    let lastWords = '';
-    for (;;) {
-        const lock = await tryLock(key);
-        if (lock === 'unknown')
-            return undefined;
-        if (lock !== 'taken')
-            return lock;
-        if (performance.now() - lookedMs >= lookEveryMs) {
-            const { words, kind } = await lockHolder(socketName(key));
-            lookedMs = performance.now();
-            if (words !== lastWords)
-                onWait(words);
-            lastWords = words;
-            if (kind !== 'stranger')
-                since.stranger = lookedMs;
-            if (kind === 'this-user')
-                since['other-user'] = lookedMs;
-            if (lookedMs - since[kind] >= waits[kind]) {
-                onGiveUp(words);
-                return undefined;
-            }
-        }
-        await (0,external_node_timers_promises_.setTimeout)(bindEveryMs, undefined, { signal });
-    }
-}
-/** The form of a living name, as part of a regular expression. */
-const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
-/** Makes a name from the scope of its lock and 128 random bits. */
-async function livingName() {
-    const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
-    const scope = await lockScope();
-    const name = `${scope ?? unknownScope()}-${random}`;
-    const lock = await tryLock(name);
-    const isLocked = scope !== undefined && typeof lock !== 'string';
-    return {
-        // Without a lock, the name must not have this scope: then it would look unlocked.
-        name: isLocked ? name : `${unknownScope()}-${random}`,
-        [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
-    };
-}
-/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
-async function isDead(name) {
-    if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
-        return false;
-    const lock = await tryLock(name);
-    if (typeof lock === 'string')
-        return false;
-    await lock[Symbol.asyncDispose]();
-    return true;
-}
-/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
-async function isOfAnotherScope(name) {
-    const scope = await lockScope();
-    return scope === undefined || !name.startsWith(`${scope}-`);
-}
-/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
-async function lockScope() {
-    const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
-    const found = await Promise.all(parts).catch(() => undefined);
-    return found === undefined ? undefined : (0,external_node_crypto_.createHash)('sha256').update(found.join()).digest('hex').slice(0, 8);
-}
-function unknownScope() {
-    return (0,external_node_crypto_.randomBytes)(4).toString('hex');
-}
-
-
-/***/ }),
-
-/***/ 8145:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   LO: () => (/* binding */ removeOwn),
-/* harmony export */   NL: () => (/* binding */ openOwnFolder),
-/* harmony export */   Ub: () => (/* binding */ holdFolder),
-/* harmony export */   xc: () => (/* binding */ makeOwnFolder)
-/* harmony export */ });
-/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
-/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1455);
-/* harmony import */ var node_path__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(6760);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(4754);
-
-
-
-
-/**
- * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
- * has replaced it at once.
- */
-function makeOwnFolder(path) {
-    (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.mkdirSync)(path, { mode: 0o700 });
-    const folder = openOwnFolder(path);
-    if ((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(folder.inside).length === 0)
-        return folder;
-    folder.keep();
-    throw new Error(`another process has put a folder of its own in the place of ${path}`);
-}
-/**
- * Opens an existing folder.
- * @param removedAt its path at the time of its removal
- * @throws Error when it is another user's, or no folder
- */
-function openOwnFolder(path, removedAt = path) {
-    let isOpen = true;
-    if (process.platform === 'win32') {
-        // On Windows a folder can't be opened.
-        const remove = () => {
-            if (isOpen)
-                (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)(removedAt, { recursive: true, force: true });
-        };
-        return { inside: path, remove, keep: () => void (isOpen = false) };
-    }
-    const handle = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, folderFlags);
-    const keep = () => {
-        if (isOpen)
-            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(handle);
-        isOpen = false;
-    };
-    const { uid } = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(handle);
-    if (!isOwn(uid)) {
-        keep();
-        throw new Error(`it belongs to another user (uid ${String(uid)})`);
-    }
-    return {
-        inside: process.platform === 'linux' ? throughHandle(handle) : path,
-        remove: () => {
-            if (!isOpen)
-                return;
-            emptyFolder(handle, removedAt);
-            keep();
-            // This removes only an empty folder, even if the path leads elsewhere by now.
-            (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(removedAt), undefined);
-        },
-        keep,
-    };
-}
-/**
- * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
- * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
- * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
- */
-async function removeOwn(folder, isWanted) {
-    if (process.platform !== 'linux')
-        return;
-    const handle = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.open)(folder, node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY).catch(() => undefined);
-    if (handle === undefined)
-        return;
-    try {
-        if (!isSafe(await handle.stat()))
-            return;
-        const inside = throughHandle(handle.fd);
-        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), [])) {
-            const path = (0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name);
-            const found = await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.lstat)(path).catch(() => undefined);
-            if (found === undefined || !isOwn(found.uid))
-                continue;
-            const kind = found.isDirectory() ? 'folder' : found.isFile() ? 'file' : undefined;
-            if (kind === undefined || !(await isWanted(name, kind, found.mtimeMs)))
-                continue;
-            removeFound(path);
-        }
-    }
-    finally {
-        await handle.close();
-    }
-}
-function isSafe({ uid, mode }) {
-    return (isOwn(uid) || uid === 0) && ((mode & 0o022) === 0 || (mode & 0o1000) !== 0);
+function isTrusted(uid) {
+    return isOwn(uid) || uid === 0;
 }
 function isOwn(uid) {
     return uid === (process.geteuid?.() ?? uid);
 }
 /**
- * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
- * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
- * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * Creates a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder
+ * is opened through its parent. A link is followed only if it is this user's or root's, or no other user can have created it. Linux has
+ * the same rule for folders such as /tmp (proc_sys_fs(5), protected_symlinks).
  * @throws Error that names the link; the system's errors
  */
 async function holdFolder(path) {
@@ -38593,7 +38053,7 @@ async function holdFolder(path) {
                     held = await instead(held, node_path__WEBPACK_IMPORTED_MODULE_2__.sep);
                 continue;
             }
-            // Another process may make it at the same time.
+            // Another process may create the folder at the same time.
             if (found === undefined)
                 await (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_1__.mkdir)(place).catch((error) => {
                     if ((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .systemCodeOf */ .c7)(error) !== 'EEXIST')
@@ -38610,7 +38070,9 @@ async function holdFolder(path) {
     }
     const { fd } = held;
     return {
+        /** A path to the contents, even if the folder's own path leads elsewhere by now. */
         inside: throughHandle(fd),
+        /** Returns an error's message, with the folder's path. */
         wordsOf: (error) => withPath(error, fd),
         [Symbol.asyncDispose]: () => held.close(),
     };
@@ -38629,15 +38091,14 @@ async function instead(held, path) {
     return next;
 }
 function requireOwnLink(link, uid, above) {
-    const isTrusted = isOwn(uid) || uid === 0 || ((isOwn(above.uid) || above.uid === 0) && (above.mode & 0o022) === 0);
-    if (!isTrusted)
-        throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
+    if (isTrusted(uid) || (isTrusted(above.uid) && !isOpenToOthers(above)))
+        return;
+    throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
 }
-// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
+// O_PATH, for which Node has no constant. It also works if this user can't list the folder (open(2)).
 const wayFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW | 0o10000000;
-// As many as Linux follows (path_resolution(7)).
+// The number of links that Linux follows (path_resolution(7)).
 const mostLinks = 40;
-const folderFlags = node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_RDONLY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_DIRECTORY | node_fs__WEBPACK_IMPORTED_MODULE_0__.constants.O_NOFOLLOW;
 function throughHandle(handle) {
     return `/proc/self/fd/${String(handle)}`;
 }
@@ -38649,27 +38110,9 @@ function removeFound(path) {
     }, false);
     if (isGone)
         return;
-    (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => {
-        const handle = (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.openSync)(path, folderFlags);
-        try {
-            if (isOwn((0,node_fs__WEBPACK_IMPORTED_MODULE_0__.fstatSync)(handle).uid))
-                emptyFolder(handle, path);
-        }
-        finally {
-            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.closeSync)(handle);
-        }
-        (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(path);
-    }, undefined);
-}
-function emptyFolder(handle, path) {
-    const inside = throughHandle(handle);
-    if (process.platform === 'linux')
-        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(inside), []))
-            removeFound((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(inside, name));
-    // Only Linux has paths through a handle.
-    else
-        for (const name of (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.readdirSync)(path), []))
-            (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmSync)((0,node_path__WEBPACK_IMPORTED_MODULE_2__.join)(path, name), { recursive: true, force: true });
+    (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => openOwnFolder(path).remove(), undefined);
+    // Another user's folder is removed only if it is empty.
+    (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .attempt */ .CD)(() => (0,node_fs__WEBPACK_IMPORTED_MODULE_0__.rmdirSync)(path), undefined);
 }
 
 
@@ -38697,7 +38140,7 @@ class Checksum {
         this.#hash.update((0,_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .viewOf */ .du)(chunk));
         this.size += chunk.length;
     }
-    /** Returns what was added; nothing can be added after that. */
+    /** Returns the size and digest of all added bytes. Nothing can be added after that. */
     found() {
         return { size: this.size, digest: `sha256:${this.#hash.digest('hex')}` };
     }
@@ -38721,9 +38164,9 @@ async function drain(chunks) {
         ;
 }
 /**
- * Returns the same chunks, and checks at their end that they had a size and a digest.
- * @param expected a size in bytes; undefined values are not checked
- * @param refuse makes the error from what was found; chunks beyond the size are not read
+ * Returns the same chunks, and checks their size and digest at the end.
+ * @param expected a size in bytes and a digest; undefined values are not checked
+ * @param refuse creates the error from the size and digest that were found; chunks beyond the expected size are not read
  */
 async function* verifiedChunks(chunks, { size = Infinity, digest }, refuse) {
     const checksum = new Checksum();
@@ -38770,8 +38213,9 @@ __nccwpck_require__.d(__webpack_exports__, {
   xq: () => (/* binding */ failedCommand),
   r7: () => (/* binding */ failedWork),
   fM: () => (/* binding */ lastLine),
+  sb: () => (/* binding */ must),
   jH: () => (/* binding */ outputOf),
-  c1: () => (/* binding */ requireDocker)
+  mc: () => (/* binding */ refusePodman)
 });
 
 // UNUSED EXPORTS: causeLine
@@ -38788,10 +38232,12 @@ var exec = __nccwpck_require__(7187);
 var io = __nccwpck_require__(8701);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/docker/deadlines.js
 var deadlines = __nccwpck_require__(432);
 ;// CONCATENATED MODULE: ./build/shared/docker/cli.js
@@ -38804,17 +38250,18 @@ var deadlines = __nccwpck_require__(432);
 
 
 
-// The times in ms that a command has to end after SIGTERM, and its streams after its end.
+
+// How long, in ms, a command may take to exit after SIGTERM, and its streams to close after the exit.
 const killMs = 3000;
 const streamMs = 500;
-/** @param signal ends running commands when it is aborted */
+/** @param signal ends running commands when aborted */
 function dockerCli(signal, name = 'docker') {
     let found;
     const program = () => (found ??= findProgram(name));
     const programFor = async ({ signal: ends }) => {
         ends.throwIfAborted();
         const path = await program();
-        // Aborted during the lookup: nothing would end the command.
+        // If the step is cancelled during the lookup, nothing else would stop the command.
         ends.throwIfAborted();
         return path;
     };
@@ -38837,11 +38284,11 @@ function dockerCli(signal, name = 'docker') {
             const path = await programFor(times);
             // `env` replaces itself with the command, so the child is the command.
             const [file, before] = tempDir === undefined ? [path, []] : ['env', [`TMPDIR=${tempDir}`, path]];
-            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { stdio: ['pipe', 'pipe', 'pipe'], cwd: workdir });
+            const child = (0,external_node_child_process_namespaceObject.spawn)(file, [...before, ...args], { cwd: workdir });
             await (0,external_node_events_.once)(child, 'spawn').catch((error) => {
                 throw unavailable(name, (0,errors/* messageOf */.bD)(error), error);
             });
-            return running(name, child, times.signal, kills);
+            return running(child, times.signal, kills);
         },
         get forCleanUp() {
             return cliWithin(times.forCleanUp);
@@ -38849,10 +38296,8 @@ function dockerCli(signal, name = 'docker') {
     });
     return cliWithin((0,deadlines/* deadlines */.Q)(signal, name));
 }
-function running(name, child, signal, kills) {
+function running(child, signal, kills) {
     const { stdin, stdout, stderr } = child;
-    if (stdin === null || stdout === null || stderr === null)
-        throw unavailable(name, 'it has no streams');
     const kill = () => {
         if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
             (0,forced_end/* killTree */.TP)(child.pid);
@@ -38861,23 +38306,20 @@ function running(name, child, signal, kills) {
         child.kill('SIGTERM');
         setTimeout(kill, killMs).unref();
     };
-    signal.addEventListener('abort', stop, { once: true });
-    kills?.addEventListener('abort', kill, { once: true });
-    // Aborted during the start.
-    if (signal.aborted)
-        stop();
-    if (kills?.aborted === true)
-        kill();
-    // If a command ends before it has read its input, its exit code counts, not the broken pipe.
+    const listening = new DisposableStack();
+    listening.use((0,external_node_events_.addAbortListener)(signal, stop));
+    if (kills !== undefined)
+        listening.use((0,external_node_events_.addAbortListener)(kills, kill));
+    // If a command exits before it has read all of its input, its exit code counts, not the broken pipe.
     stdin.on('error', () => undefined);
+    // A command that was killed by a signal gets exit code 1.
     const exit = new Promise((resolve) => {
         const end = (code) => {
-            signal.removeEventListener('abort', stop);
-            kills?.removeEventListener('abort', kill);
+            listening.dispose();
             resolve(code ?? 1);
         };
         child.on('close', end);
-        // Its children may keep its streams open.
+        // The command's children may keep its streams open.
         child.on('exit', (code) => {
             if (!signal.aborted)
                 return;
@@ -38897,34 +38339,47 @@ async function findProgram(name) {
     return path;
 }
 const runnerHints = {
-    docker: 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).',
-    podman: 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.',
-    ctr: 'Install containerd on this runner. It contains ctr.',
+    docker: ['Docker', 'Use a runner with Docker, such as ubuntu-latest (ubuntu-slim and macOS runners have no engine).'],
+    podman: ['Podman', 'Install podman in an earlier step (apt-get install podman), or remove `engine: podman`.'],
+    ctr: ['containerd’s ctr', 'Install containerd on this runner. It contains ctr.'],
 };
 function unavailable(name, why, cause) {
-    const titles = { docker: 'Docker', podman: 'Podman', ctr: 'containerd’s ctr' };
-    return new errors/* HandoverError */.Cu('docker-unavailable', `${titles[name]} can't be run: ${why}.`, runnerHints[name], cause);
+    const [title, hint] = runnerHints[name];
+    return new errors/* HandoverError */.Cu('docker-unavailable', `${title} can't be run: ${why}.`, hint, cause);
 }
-/** Waits for the end of a command, and returns its output. */
-async function outputOf({ stdout, stderr, exit }) {
-    const [printed, errors, exitCode] = await Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
-    return { exitCode, stdout: printed, stderr: errors };
+/** Waits for a command to exit, and returns its output. If reading the input's chunks fails, kills the command and rethrows the error. */
+async function outputOf(running, input) {
+    const { stdin, stdout, stderr, exit } = running;
+    const printed = Promise.all([(0,consumers_.text)(stdout), (0,consumers_.text)(stderr), exit]);
+    printed.catch(() => undefined); // thrown at the end, unless the input fails
+    const ended = new AbortController();
+    void exit.then(() => ended.abort());
+    try {
+        if (input !== undefined)
+            await (0,chunks/* writeChunks */.a7)(stdin, input, ended.signal);
+    }
+    catch (error) {
+        // Killed before its input ends, so that it can't mistake a part for the whole.
+        running.kill();
+        await exit;
+        throw error;
+    }
+    stdin.end();
+    const [output, errors, exitCode] = await printed;
+    return { exitCode, stdout: output, stderr: errors };
 }
-/** Returns the last line of a command's output, which shows its failure. */
-function lastLine(output) {
-    const said = output.stderr.trim() === '' ? output.stdout : output.stderr;
+/** Returns the last line of a failed command's output, which contains the error. */
+function lastLine({ stdout, stderr }) {
+    const said = stderr.trim() === '' ? stdout : stderr;
     return (0,base_text/* quoteError */.PI)(said.trim().split('\n').at(-1) ?? '');
 }
-/** Returns the line with a command's error, or its first line. Later lines are often about its usage. */
+/** Returns the line with a command's error, or else its first line. Later lines often explain its usage. */
 function causeLine({ stdout, stderr }) {
     const lines = `${stderr}\n${stdout}`.split('\n').filter((line) => line.trim() !== '');
     return quoteError(lines.find((line) => line.startsWith('ERROR: ')) ?? lines[0] ?? '');
 }
-/**
- * Throws `docker-unavailable` if the command `docker` is podman's, as in the package podman-docker. Call it after a failure, because it
- * costs a process.
- */
-async function requireDocker(cli) {
+/** Throws `docker-unavailable` if `docker` is really podman (package podman-docker). Starts a process, so call it only after a failure. */
+async function refusePodman(cli) {
     const { stdout } = await cli.query(['--version']);
     const version = /^podman version .+/m.exec(stdout)?.[0];
     if (version === undefined)
@@ -38932,38 +38387,36 @@ async function requireDocker(cli) {
     throw new errors/* HandoverError */.Cu('docker-unavailable', `The command \`docker\` on this runner is podman (${(0,base_text/* quoteForeign */.xS)(version)}).`, 'Set `engine: podman`, or use a runner with Docker. With podman, build in an earlier step, and set `source-image`.');
 }
 const hints = {
-    'load-failed': (program) => `Check for a full disk or an engine of another version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
+    'load-failed': (program) => `Check for a full disk or a different engine version on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}; df -h.`,
     'image-missing': (program) => `Check the engine: ${program} image ls.`,
     'image-not-found': (program) => `Check that the image is in this engine: ${program} image ls.`,
 };
-// Explanations of messages of engines.
-const meanings = [
-    [
-        // moby layer/layer_store.go, maxLayerDepth
-        /max depth exceeded/,
-        "The engine's classic image store accepts 125 layers at most, and the image has more. Build it with fewer: join RUN and COPY " +
-            'instructions, or copy the result to a last stage (COPY --from). The containerd image store has no such limit.',
-    ],
-];
+// moby layer/layer_store.go, maxLayerDepth
+const tooManyLayers = 'max depth exceeded';
+const tooManyLayersHint = "The engine's classic image store accepts at most 125 layers, and the image has more. Build it with fewer: join RUN and COPY " +
+    'instructions, or copy the result into a final stage (COPY --from). The containerd image store has no such limit.';
+/** Runs a short command, and returns its output. Throws `code` if it fails. */
+async function must(cli, code, args) {
+    const output = await cli.query(args);
+    if (output.exitCode === 0)
+        return output.stdout;
+    throw failedCommand(cli, code, args, output);
+}
 /** Creates the error for a failed command, with its last line. */
 function failedCommand({ program }, code, args, output) {
     const command = (0,base_text/* quoteForeign */.xS)(`${program} ${args.join(' ')}`);
     return failedWork(program, code, `${command} failed with exit code ${String(output.exitCode)}`, lastLine(output));
 }
-/**
- * Creates the error for failed work of an engine.
- * @param what such as `docker load failed`
- * @param said the engine's message
- */
+/** Creates the error for a failed engine operation (`docker load failed`), with the engine's message. */
 function failedWork(program, code, what, said) {
-    const hint = meanings.find(([words]) => words.test(said))?.[1] ?? hints[code](program);
+    const hint = said.includes(tooManyLayers) ? tooManyLayersHint : hints[code](program);
     return new errors/* HandoverError */.Cu(code, `${what}: ${said}`, hint);
 }
 
 
 /***/ }),
 
-/***/ 7733:
+/***/ 817:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38972,14 +38425,16 @@ __nccwpck_require__.d(__webpack_exports__, {
   w: () => (/* binding */ containerEngine)
 });
 
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/json.js
+var json = __nccwpck_require__(604);
+// EXTERNAL MODULE: external "node:events"
+var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: external "node:http"
 var external_node_http_ = __nccwpck_require__(7067);
 ;// CONCATENATED MODULE: external "node:https"
 const external_node_https_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:https");
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -38994,50 +38449,61 @@ var chunks = __nccwpck_require__(4256);
 
 
 
-// The newest version with known answers: Docker 28.5's. Docker 29.7 serves all from 1.40 on.
+
+// The newest version with known responses, from Docker 28.5. Docker 29.7 supports every version since 1.40.
 const newestVersion = '1.51';
 /** @param agreed the version that was negotiated with the engine */
-function engineApi(endpoint, times, agreed = {}) {
-    const connect = (request, path, signal) => exchange(api_open(endpoint, request, path), request, endpoint, signal);
-    // The newest version of both, as in docker (docker/docker, client, NegotiateAPIVersion).
+function engineApi(endpoint, times, agreed) {
+    // The newest version that both sides support, as docker negotiates it (docker/docker, client, NegotiateAPIVersion).
     const version = async (signal) => {
         if (endpoint.apiVersion !== undefined)
             return endpoint.apiVersion;
         if (agreed.version !== undefined)
             return agreed.version;
-        const { response, end } = connect({ method: 'GET', path: '/_ping' }, '/_ping', signal);
-        const answered = await response.finally(end);
-        if (isLost(answered))
+        const ping = { method: 'GET', path: '/_ping', signal };
+        const answered = await exchange(endpoint, ping, (response) => Promise.resolve(response));
+        if ('ok' in answered)
             throw noEngine(endpoint, answered.message);
         const { 'api-version': served } = answered.headers;
         if (typeof served !== 'string')
             throw noEngine(endpoint, `HTTP ${String(answered.statusCode)}, which is not an engine’s answer`);
         return (agreed.version = olderOf(served, newestVersion));
     };
-    const begin = async (request, signal) => {
+    const send = async (request, signal, onLine) => {
         const query = new URLSearchParams(request.query).toString();
         const path = `/v${await version(signal)}${request.path}${query === '' ? '' : `?${query}`}`;
-        return connect(request, path, signal);
+        return exchange(endpoint, { ...request, path, signal }, (response) => answerIn(response, onLine));
     };
     return {
+        /** Sends a request that the engine answers quickly. */
         ask: async (request) => {
             times.signal.throwIfAborted();
             const own = new AbortController();
-            const work = async () => answerOf(await begin(request, own.signal));
-            return times.within(work(), () => own.abort());
+            return times.within(send(request, own.signal), () => own.abort());
         },
+        /** Starts a long operation. The engine reports its progress in JSON messages. A failure message becomes the answer. */
         follow: async (request, onMessage) => {
             times.signal.throwIfAborted();
             const signal = request.signal === undefined ? times.signal : AbortSignal.any([times.signal, request.signal]);
+            let failure;
+            const onLine = (line) => {
+                const message = (0,json/* parseJson */.qF)(line);
+                if (!(0,json/* isObject */.Gv)(message))
+                    return;
+                onMessage?.(message);
+                // A progress message may report a failure (moby, pkg/jsonmessage).
+                const { errorDetail: detail, error } = message;
+                const said = ((0,json/* isObject */.Gv)(detail) && (0,json/* stringOr */.JI)(detail['message'], '')) || (0,json/* stringOr */.JI)(error, '');
+                if (said !== '')
+                    failure ??= { ok: false, message: (0,base_text/* quoteError */.PI)(said) };
+            };
             try {
-                return await followed(await begin(request, signal), onMessage);
+                const answer = await send(request, signal, onLine);
+                return failure ?? answer;
             }
             finally {
-                times.signal.throwIfAborted();
+                signal.throwIfAborted();
             }
-        },
-        get forCleanUp() {
-            return engineApi(endpoint, times.forCleanUp, agreed);
         },
     };
 }
@@ -39045,12 +38511,7 @@ function olderOf(one, other) {
     const minor = (version) => Number(version.split('.')[1]);
     return minor(one) < minor(other) ? one : other;
 }
-/** Encodes a name for a path, with its slashes. */
-function inPath(name) {
-    return name.split('/').map(encodeURIComponent).join('/');
-}
-function api_open(endpoint, { method, body }, path) {
-    const { address, headers } = endpoint;
+function api_open({ address, headers }, { method, path, body }) {
     const common = { method, path, agent: false };
     const type = body === undefined ? {} : { 'content-type': 'application/x-tar' };
     if (address.kind === 'unix') {
@@ -39063,136 +38524,92 @@ function api_open(endpoint, { method, body }, path) {
         return (0,external_node_http_.request)(options);
     return (0,external_node_https_namespaceObject.request)({ ...options, ca: tls.ca, cert: tls.cert, key: tls.key, rejectUnauthorized: tls.verify });
 }
-function isLost(response) {
-    return 'ok' in response;
-}
-/** Sends a request. The response rejects with `docker-unavailable`, or with the signal's reason. */
-function exchange(asked, { body }, endpoint, signal) {
-    let connected = false;
-    const answered = new AbortController();
+/**
+ * Sends a request, and reads its response. Throws `docker-unavailable`, the signal's reason, or the body's error, which then also causes
+ * the engine's error.
+ * @returns a refusal if the connection breaks off
+ */
+async function exchange(endpoint, request, read) {
+    const { body, signal } = request;
+    const asked = api_open(endpoint, request);
     const end = () => void asked.destroy();
-    asked.on('socket', (socket) => {
-        socket.once(endpoint.address.kind === 'tcp' && endpoint.address.tls !== undefined ? 'secureConnect' : 'connect', () => {
-            connected = true;
-        });
-    });
-    signal.addEventListener('abort', end, { once: true });
-    if (signal.aborted)
-        end();
-    const response = new Promise((resolve, reject) => {
+    let connected = false;
+    const connection = endpoint.address.kind === 'tcp' && endpoint.address.tls !== undefined ? 'secureConnect' : 'connect';
+    asked.on('socket', (socket) => socket.once(connection, () => void (connected = true)));
+    const answered = new AbortController();
+    const listening = (0,external_node_events_.addAbortListener)(signal, end);
+    const responded = new Promise((resolve, reject) => {
         asked.once('response', resolve);
         asked.on('error', (error) => {
             if (signal.aborted)
                 reject((0,errors/* asError */.zR)(signal.reason));
             else if (connected)
-                resolve({ ok: false, message: `the connection broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` });
+                resolve(brokenOff('connection', error));
             else
                 reject(unreachable(endpoint, error));
         });
         asked.once('close', () => {
-            signal.removeEventListener('abort', end);
+            listening[Symbol.dispose]();
             answered.abort();
         });
         asked.once('response', () => answered.abort());
     });
-    const sent = (0,chunks/* writeChunks */.a7)(asked, body ?? none(), answered.signal).then(() => void asked.end(), (error) => {
-        // Broken off before its end, so that the engine can't accept a part as the whole.
-        end();
-        throw (0,errors/* asError */.zR)(error);
-    });
-    sent.catch(() => undefined); // rethrown with the answer
-    return { response, sent, end };
-}
-async function* none() {
-    yield* await Promise.resolve([]);
-}
-async function answerOf({ response, end }) {
-    const answered = await response;
-    if (isLost(answered))
-        return answered;
+    const sent = sendBody(asked, body, answered.signal);
+    sent.catch(() => undefined); // rethrown after the response
     try {
-        return toAnswer(answered, await textOf(answered));
-    }
-    catch (error) {
-        return { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+        const response = await responded;
+        return 'ok' in response ? response : await read(response).catch((error) => brokenOff('answer', error));
     }
     finally {
         end();
+        await sent;
     }
 }
-function toAnswer({ statusCode = 0 }, text) {
-    if (statusCode >= 200 && statusCode < 300)
+/** Sends the body. If its chunks fail, aborts the request before its end, so that the engine can't mistake a part for the whole. */
+async function sendBody(asked, body, answered) {
+    try {
+        if (body !== undefined)
+            await (0,chunks/* writeChunks */.a7)(asked, body, answered);
+        asked.end();
+    }
+    catch (error) {
+        asked.destroy();
+        throw (0,errors/* asError */.zR)(error);
+    }
+}
+function brokenOff(what, error) {
+    return { ok: false, message: `the ${what} was cut off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
+}
+/** @param onLine called with each line of a successful response; the text is then not returned */
+async function answerIn(response, onLine) {
+    const { statusCode = 0 } = response;
+    const isGood = statusCode >= 200 && statusCode < 300;
+    let text = '';
+    for await (const part of response.setEncoding('utf8')) {
+        text += String(part);
+        if (isGood && onLine !== undefined) {
+            const lines = text.split('\n');
+            text = lines.pop() ?? '';
+            lines.forEach(onLine);
+        }
+        if (text.length > limits/* limits */.F.answerBytes)
+            throw new Error(`it is longer than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
+    }
+    if (isGood) {
+        onLine?.(text);
         return { ok: true, text };
+    }
     const body = (0,json/* parseJson */.qF)(text);
     const message = (0,json/* stringOr */.JI)((0,json/* isObject */.Gv)(body) ? body['message'] : undefined, text);
     return { ok: false, message: (0,base_text/* quoteError */.PI)(message) || `HTTP ${String(statusCode)}` };
 }
-async function textOf(response) {
-    let text = '';
-    for await (const part of response.setEncoding('utf8')) {
-        text += String(part);
-        if (text.length > limits/* limits */.F.answerBytes)
-            throw new Error(`it is longer than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
-    }
-    return text;
-}
-async function followed(begun, onMessage) {
-    try {
-        return await messagesOf(begun, onMessage);
-    }
-    finally {
-        // An error of the body comes first. It is the cause of the engine's error.
-        await begun.sent;
-    }
-}
-async function messagesOf(begun, onMessage) {
-    const answered = await begun.response;
-    if (isLost(answered))
-        return answered;
-    if (answered.statusCode !== 200)
-        return answerOf(begun);
-    let failure;
-    const take = (line) => {
-        const message = (0,json/* parseJson */.qF)(line);
-        if (!(0,json/* isObject */.Gv)(message))
-            return;
-        onMessage(message);
-        const said = failureIn(message);
-        if (said !== undefined)
-            failure ??= { ok: false, message: (0,base_text/* quoteError */.PI)(said) };
-    };
-    let rest = '';
-    try {
-        for await (const part of answered.setEncoding('utf8')) {
-            const lines = `${rest}${String(part)}`.split('\n');
-            rest = lines.pop() ?? '';
-            if (rest.length > limits/* limits */.F.answerBytes)
-                throw new Error(`it is longer than ${(0,base_text/* formatBytes */.z3)(limits/* limits */.F.answerBytes)}`);
-            lines.forEach(take);
-        }
-        take(rest);
-    }
-    catch (error) {
-        failure ??= { ok: false, message: `the answer broke off (${(0,errors/* systemCodeOf */.c7)(error) ?? (0,errors/* messageOf */.bD)(error)})` };
-    }
-    finally {
-        begun.end();
-    }
-    return failure ?? { ok: true, text: '' };
-}
-/** Returns the failure in a message of long work (moby, pkg/jsonmessage). */
-function failureIn(message) {
-    const { errorDetail: detail, error } = message;
-    const said = (0,json/* isObject */.Gv)(detail) ? (0,json/* stringOr */.JI)(detail['message'], '') : '';
-    return said || (0,json/* stringOr */.JI)(error, '') || undefined;
-}
 const start = 'Start the engine, or set its address: DOCKER_HOST or `docker context use`. ubuntu-slim and macOS runners have no engine.';
-// Of the system (connect(2), getaddrinfo(3)).
+// A message and a hint for each system error (connect(2), getaddrinfo(3)).
 const causes = {
     ENOENT: ['there is no such socket', start],
-    ECONNREFUSED: ['nothing listens there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
+    ECONNREFUSED: ['nothing is listening there', `${start} If it has stopped, \`journalctl -u docker\` shows the cause.`],
     EACCES: [
-        'this user has no permission for the socket',
+        'this user has no permission to use the socket',
         'Add the runner’s user to the group that owns the socket (usermod -aG docker USER) and restart the runner, or run the ' +
             'job as root. A rootless engine has its own socket: set DOCKER_HOST, or use `docker context use rootless`.',
     ],
@@ -39205,142 +38622,8 @@ function noEngine({ host }, what, hint = start, cause) {
     return new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers at ${host}: ${what}.`, hint, cause);
 }
 
-// EXTERNAL MODULE: ./build/shared/tar/header.js
-var header = __nccwpck_require__(3783);
 // EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
 var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: ./build/shared/docker/engine.js
-var engine = __nccwpck_require__(367);
-// EXTERNAL MODULE: ./build/shared/docker/output.js
-var docker_output = __nccwpck_require__(3552);
-;// CONCATENATED MODULE: ./build/shared/docker/api-engine.js
-
-
-
-
-
-
-
-/**
- * Docker over its API.
- * @param cli runs the commands that have no use of the API, such as the last inspect and `docker save`
- */
-function apiEngine(api, cli) {
-    return {
-        program: cli.program,
-        get forCleanUp() {
-            return apiEngine(api.forCleanUp, cli.forCleanUp);
-        },
-        nameOf: (reference) => reference,
-        info: async () => {
-            await cli.available();
-            const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error) => {
-                await (0,docker_cli/* requireDocker */.c1)(cli);
-                throw error;
-            });
-            // Only podman's API returns this (containers/podman, pkg/api/handlers/types.go). Docker's command can use that API.
-            if (!answer.ok || answer.text.includes('"BuildahVersion"'))
-                await (0,docker_cli/* requireDocker */.c1)(cli);
-            return info(answer);
-        },
-        inspect: (image) => inspect(api, image),
-        confirm: (references) => api_engine_confirm(cli, references),
-        load: (chunks) => load(api, chunks),
-        pull: (reference, registry) => pull(api, reference, registry),
-        // A process costs little compared with the bytes of an image.
-        save: (image) => (0,engine/* saveFrom */.oF)(cli, ['save', image]),
-        tag: (image, reference) => tag(api, image, reference),
-        untag: (reference) => untag(api, reference),
-        release: (reference) => release(api, reference),
-        images: () => list(api),
-    };
-}
-/** Returns the text of an answer. Throws `code` for a refusal. */
-function must(answer, code, command) {
-    if (answer.ok)
-        return answer.text;
-    throw (0,docker_cli/* failedWork */.r7)('docker', code, `docker ${command} failed`, answer.message);
-}
-function info(answer) {
-    const parsed = answer.ok ? (0,docker_output/* parseInfo */.YL)(answer.text) : undefined;
-    if (parsed !== undefined)
-        return (0,engine/* requireSupportedEngine */.w$)(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in an earlier step, and fix what it reports.');
-}
-async function inspect(api, name) {
-    // `docker image inspect` can't return the image's manifests.
-    const answer = await api.ask({ method: 'GET', path: `/images/${inPath(name)}/json`, query: { manifests: '1' } });
-    if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
-        return undefined;
-    const command = `image inspect ${name}`;
-    return (0,docker_output/* parseInspect */.E7)(must(answer, 'image-missing', command)) ?? unreadable(command);
-}
-function unreadable(command) {
-    throw (0,docker_cli/* failedWork */.r7)('docker', 'image-missing', `docker ${command} failed`, 'the engine’s answer can’t be read');
-}
-async function api_engine_confirm(cli, references) {
-    const args = (0,engine/* inspectArgs */._B)(...references);
-    const output = await cli.query(args);
-    const lines = output.stdout.split('\n').filter((line) => line.trim() !== '');
-    const images = lines.flatMap((line) => (0,docker_output/* parseInspect */.E7)(line) ?? []);
-    if (output.exitCode === 0 && images.length === references.length)
-        return images;
-    // The images that it found are not the cause.
-    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
-}
-async function load(api, chunks) {
-    let printed = '';
-    const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks };
-    const answer = await api.follow(request, ({ stream }) => void (printed += (0,json/* stringOr */.JI)(stream, '')));
-    const { loaded, unpackError } = (0,docker_output/* parseLoadOutput */.JU)(printed);
-    must(answer, 'load-failed', 'load');
-    if (unpackError !== undefined)
-        throw (0,docker_cli/* failedWork */.r7)('docker', 'load-failed', 'docker load failed', unpackError);
-    return loaded;
-}
-function pull(api, reference, registry) {
-    const [fromImage = '', tag = ''] = reference.split('@');
-    return (0,engine/* pullWatched */.i_)(registry, async (signal) => {
-        const request = { method: 'POST', path: '/images/create', query: { fromImage, tag }, signal };
-        const answer = await api
-            .follow(request, () => undefined)
-            .catch((error) => {
-            if (signal.aborted)
-                return undefined;
-            throw error;
-        });
-        if (signal.aborted)
-            return '';
-        return answer?.ok === false ? answer.message : undefined;
-    });
-}
-async function tag(api, image, reference) {
-    const [, repo = '', name = ''] = /^(.*):([^/:]+)$/.exec(reference) ?? [undefined, reference];
-    const answer = await api.ask({ method: 'POST', path: `/images/${inPath(image)}/tag`, query: { repo, tag: name } });
-    must(answer, 'load-failed', `image tag ${image} ${reference}`);
-}
-async function untag(api, reference) {
-    const answer = await api.forCleanUp.ask({ method: 'DELETE', path: `/images/${inPath(reference)}` });
-    if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
-        return;
-    must(answer, 'image-missing', `image rm ${reference}`);
-}
-// The API can't remove the last tag of an image without the image. So an empty image gets the tag first.
-async function release(api, reference) {
-    const query = { fromSrc: '-', repo: reference };
-    const request = { method: 'POST', path: '/images/create', query, body: emptyTarball() };
-    const answer = await api.forCleanUp.follow(request, () => undefined);
-    must(answer, 'image-missing', `import - ${reference}`);
-    await untag(api, reference);
-}
-async function* emptyTarball() {
-    yield await Promise.resolve(header/* endOfArchive */.PG);
-}
-async function list(api) {
-    const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
-    return (0,docker_output/* parseImages */.eb)(must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
-}
-
 // EXTERNAL MODULE: ./build/shared/docker/deadlines.js
 var deadlines = __nccwpck_require__(432);
 // EXTERNAL MODULE: external "node:crypto"
@@ -39371,37 +38654,34 @@ async function engineEndpoint(settings) {
         return undefined;
     return { host: target.host, address, headers, apiVersion: version === '' ? undefined : version.replace(/^v/, '') };
 }
-/** @returns an empty one if there is none; undefined if it can't be read */
+/** @returns an empty object if there is no configuration; undefined if it can't be read */
 async function readConfig(folder) {
     const text = await readIfThere((0,external_node_path_.join)(folder, 'config.json'));
     const config = text === undefined ? undefined : (0,json/* parseJson */.qF)(text === '' ? '{}' : text);
     return (0,json/* isObject */.Gv)(config) ? config : undefined;
 }
-/**
- * @returns '' for a file that isn't there; undefined for one that can't be read
- * @throws HandoverError `docker-unavailable` for a pipe
- */
+/** Returns '' for a missing file, undefined for an unreadable one. Throws `docker-unavailable` for a pipe. */
 async function readIfThere(path) {
     try {
         return (await (0,files/* readSmallFile */.EW)(path, limits/* limits */.F.jsonBytes)).toString();
     }
     catch (error) {
-        // Docker itself would wait there, without end.
+        // Docker itself would wait for the pipe forever.
         if (error instanceof files/* NotAFile */.pX && error.isPipe)
-            throw new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Look at what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT lead to.', error);
+            throw new errors/* HandoverError */.Cu('docker-unavailable', `Docker's configuration can't be read: ${error.message}.`, 'Check what DOCKER_CONFIG, DOCKER_CERT_PATH and DOCKER_CONTEXT point to.', error);
         return (0,errors/* systemCodeOf */.c7)(error) === 'ENOENT' ? '' : undefined;
     }
 }
 function headersIn(config) {
     const { HttpHeaders: given } = config;
-    const headers = Object.entries((0,json/* isObject */.Gv)(given) ? given : {});
+    const headers = Object.entries((0,json/* objectOf */.Xy)(given));
     const valid = headers.filter((header) => {
         const [name, value] = header;
         return /^[\w-]+$/.test(name) && typeof value === 'string' && /^[\t\x20-\x7e]*$/.test(value);
     });
     return valid.length === headers.length ? Object.fromEntries(valid) : undefined;
 }
-/** DOCKER_HOST comes before DOCKER_CONTEXT, and that before the configuration's current context (`resolveContextName`). */
+/** DOCKER_HOST overrides DOCKER_CONTEXT, which overrides the configuration's current context (`resolveContextName`). */
 async function targetOf(variables, currentContext, folder) {
     const { DOCKER_HOST: host = '', DOCKER_CONTEXT: named = '' } = variables;
     const context = host === '' ? named || currentContext : '';
@@ -39444,28 +38724,243 @@ function addressOf({ host, tls }, proxies) {
     const url = host.startsWith('tcp://') ? URL.parse(host.replace(/^tcp:/, 'http:')) : null;
     if (url === null || url.hostname === '' || !['', '/'].includes(url.pathname))
         return undefined;
-    // Docker takes the system's authorities where it is given none, Node has a list of its own.
+    // Without a CA file, docker uses the system's CAs, but Node uses its own list.
     if (tls?.verify === true && tls.ca === undefined)
         return undefined;
     const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1');
     const proxy = tls === undefined ? proxies.http : proxies.https;
-    // Docker uses a proxy for all hosts except this one (golang.org/x/net/http/httpproxy).
+    // Docker uses a proxy for all hosts except the local one (golang.org/x/net/http/httpproxy).
     if (proxy !== undefined && !/^(?:localhost|127\.\d+\.\d+\.\d+|::1)$/.test(hostname))
         return undefined;
-    // `tcp://h:80` is port 80, which URLs leave out.
+    // `tcp://h:80` means port 80, which URL parsing drops.
     const port = Number(/:(\d+)\/?$/.exec(host)?.[1] ?? (tls === undefined ? 2375 : 2376));
     return { kind: 'tcp', hostname, port, tls };
 }
 
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/image-store.js
-var image_store = __nccwpck_require__(5039);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/docker/podman-engine.js
+// EXTERNAL MODULE: ./build/shared/docker/engine.js
+var engine = __nccwpck_require__(367);
+// EXTERNAL MODULE: ./build/shared/docker/output.js
+var docker_output = __nccwpck_require__(3552);
+;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
+
+
+
+
+
+
+
+
+/**
+ * Returns the engine that the input `engine` selects: podman through its command; Docker through its API, or through its command if the
+ * API can't be reached.
+ * @param settings `tempRoot` is the folder for podman's temporary files
+ */
+async function containerEngine(name, settings, signal) {
+    const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
+    switch (name) {
+        case 'podman':
+            return (0,engine/* podmanEngine */.e$)(cli, settings.tempRoot);
+        case 'docker': {
+            const endpoint = await engineEndpoint(settings);
+            return endpoint === undefined ? (0,engine/* commandEngine */._o)(cli) : apiEngine(endpoint, (0,deadlines/* deadlines */.Q)(signal, name), cli);
+        }
+    }
+}
+/** Docker through its API. The final inspect and the save use the command: a process costs little compared with an image's bytes. */
+function apiEngine(endpoint, times, cli, agreed = {}) {
+    const api = engineApi(endpoint, times, agreed);
+    const cleanUp = engineApi(endpoint, times.forCleanUp, agreed);
+    return {
+        ...(0,engine/* commandEngine */._o)(cli),
+        get forCleanUp() {
+            return apiEngine(endpoint, times.forCleanUp, cli.forCleanUp, agreed);
+        },
+        info: async () => {
+            await cli.available();
+            const answer = await api.ask({ method: 'GET', path: '/info' }).catch(async (error) => {
+                await (0,docker_cli/* refusePodman */.mc)(cli);
+                throw error;
+            });
+            // Only podman's API returns this field (containers/podman, pkg/api/handlers/types.go). Docker's command can also use that API.
+            if (!answer.ok || answer.text.includes('"BuildahVersion"'))
+                await (0,docker_cli/* refusePodman */.mc)(cli);
+            return info(answer);
+        },
+        inspect: async (image) => {
+            // `docker image inspect` can't return the image's manifests.
+            const answer = await api.ask({ method: 'GET', path: `${pathOf(image)}/json`, query: { manifests: '1' } });
+            if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
+                return undefined;
+            const command = `image inspect ${image}`;
+            return (0,docker_output/* parseInspect */.E7)(must(answer, 'image-missing', command)) ?? unreadable(command);
+        },
+        confirm: (references) => container_engine_confirm(cli, references),
+        load: (chunks) => load(api, chunks),
+        pull: (reference, registry) => pull(api, reference, registry),
+        tag: async (image, reference) => {
+            const [, repo = '', tag = ''] = /^(.*):([^/:]+)$/.exec(reference) ?? [undefined, reference];
+            const answer = await api.ask({ method: 'POST', path: `${pathOf(image)}/tag`, query: { repo, tag } });
+            must(answer, 'load-failed', `image tag ${image} ${reference}`);
+        },
+        untag: (reference) => untag(cleanUp, reference),
+        release: (reference) => release(cleanUp, reference),
+        images: async () => {
+            const answer = await api.ask({ method: 'GET', path: '/images/json', query: { all: '1', digests: '1' } });
+            return (0,docker_output/* parseImages */.eb)(must(answer, 'image-missing', 'image ls')) ?? unreadable('image ls');
+        },
+    };
+}
+/** Returns the API path of an image. Its name may contain slashes. */
+function pathOf(name) {
+    return `/images/${name.split('/').map(encodeURIComponent).join('/')}`;
+}
+/** Returns an answer's text. Throws `code` if the engine reported an error. */
+function must(answer, code, command) {
+    if (answer.ok)
+        return answer.text;
+    throw (0,docker_cli/* failedWork */.r7)('docker', code, `docker ${command} failed`, answer.message);
+}
+function info(answer) {
+    const parsed = answer.ok ? (0,docker_output/* parseInfo */.YL)(answer.text) : undefined;
+    if (parsed !== undefined)
+        return (0,engine/* requireSupportedEngine */.w$)(parsed);
+    throw new errors/* HandoverError */.Cu('docker-unavailable', `No Docker engine answers: ${answer.ok ? 'its answer to `docker info` can’t be read' : answer.message}.`, 'Run `docker info` in an earlier step, and fix what it reports.');
+}
+function unreadable(command) {
+    throw (0,docker_cli/* failedWork */.r7)('docker', 'image-missing', `docker ${command} failed`, 'the engine’s answer can’t be read');
+}
+async function container_engine_confirm(cli, references) {
+    const args = (0,engine/* inspectArgs */._B)(...references);
+    const output = await cli.query(args);
+    const images = output.stdout.split('\n').flatMap((line) => (0,docker_output/* parseInspect */.E7)(line) ?? []);
+    if (output.exitCode === 0 && images.length === references.length)
+        return images;
+    // The images that were found don't explain the failure.
+    throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', ['image', 'inspect', ...references], { ...output, stdout: '' });
+}
+async function load(api, chunks) {
+    let printed = '';
+    const request = { method: 'POST', path: '/images/load', query: { quiet: '1' }, body: chunks };
+    const answer = await api.follow(request, ({ stream }) => void (printed += (0,json/* stringOr */.JI)(stream, '')));
+    const { loaded, unpackError } = (0,docker_output/* parseLoadOutput */.JU)(printed);
+    must(answer, 'load-failed', 'load');
+    if (unpackError !== undefined)
+        throw (0,docker_cli/* failedWork */.r7)('docker', 'load-failed', 'docker load failed', unpackError);
+    return loaded;
+}
+function pull(api, reference, registry) {
+    const [fromImage = '', tag = ''] = reference.split('@');
+    return (0,engine/* pullWatched */.i_)(registry, async (signal) => {
+        const request = { method: 'POST', path: '/images/create', query: { fromImage, tag }, signal };
+        const answer = await api.follow(request).catch((error) => {
+            if (!signal.aborted)
+                throw error;
+            return { ok: false, message: '' };
+        });
+        return answer.ok ? undefined : answer.message;
+    });
+}
+async function untag(api, reference) {
+    const answer = await api.ask({ method: 'DELETE', path: pathOf(reference) });
+    if (!answer.ok && (0,docker_output/* saysNoSuchImage */.mJ)(answer.message))
+        return;
+    must(answer, 'image-missing', `image rm ${reference}`);
+}
+// The API can't remove an image's last tag without removing the image. So the tag is first moved to an empty image.
+async function release(api, reference) {
+    const query = { fromSrc: '-', repo: reference };
+    const request = { method: 'POST', path: '/images/create', query, body: (0,engine/* emptyTarball */.mu)() };
+    const answer = await api.follow(request);
+    must(answer, 'image-missing', `import - ${reference}`);
+    await untag(api, reference);
+}
+
+
+/***/ }),
+
+/***/ 432:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   Q: () => (/* binding */ deadlines)
+/* harmony export */ });
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
+/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2442);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+
+
+
+// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may still finish, and
+// cleanup must end within that time.
+const cancelGraceMs = 1000;
+const cleanUpMs = 5500;
+// The limit for cleanup if the step is not cancelled: removing a large image takes long.
+const answerMs = 60_000;
+/** @param program the engine's command, for messages */
+function deadlines(signal, program) {
+    const over = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_2__/* .abortedAfter */ .U)(signal, cancelGraceMs);
+    const late = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_2__/* .abortedAfter */ .U)(signal, cleanUpMs, noAnswer(program, cleanUpMs));
+    const cleaning = {
+        signal: late,
+        within: (work, giveUp) => {
+            const answer = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_2__/* .timeLimit */ .z)(answerMs, noAnswer(program, answerMs));
+            answer.start();
+            return unlessAborted(work, AbortSignal.any([late, answer.signal]), giveUp).finally(answer.stop);
+        },
+        get forCleanUp() {
+            return cleaning;
+        },
+    };
+    return {
+        signal,
+        within: (work, giveUp) => unlessAborted(work, over, giveUp),
+        forCleanUp: cleaning,
+    };
+}
+/** Returns the work's result. When aborted, gives up the work and throws the signal's reason. */
+async function unlessAborted(work, signal, giveUp) {
+    const { promise, reject } = Promise.withResolvers();
+    const stop = () => {
+        giveUp();
+        reject((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(signal.reason));
+    };
+    const listening = (0,node_events__WEBPACK_IMPORTED_MODULE_0__.addAbortListener)(signal, stop);
+    try {
+        return await Promise.race([work, promise]);
+    }
+    finally {
+        listening[Symbol.dispose]();
+    }
+}
+function noAnswer(program, ms) {
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('docker-unavailable', `${program} did not answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
+}
+
+
+/***/ }),
+
+/***/ 367:
+/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
+
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   _B: () => (/* binding */ inspectArgs),
+/* harmony export */   _o: () => (/* binding */ commandEngine),
+/* harmony export */   e$: () => (/* binding */ podmanEngine),
+/* harmony export */   i_: () => (/* binding */ pullWatched),
+/* harmony export */   mu: () => (/* binding */ emptyTarball),
+/* harmony export */   oF: () => (/* binding */ saveFrom),
+/* harmony export */   w$: () => (/* binding */ requireSupportedEngine)
+/* harmony export */ });
+/* unused harmony export podmanName */
+/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9543);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8100);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(9607);
+/* harmony import */ var _tar_header_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3783);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -39527,25 +39022,56 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-/**
- * Podman as an engine. It has no daemon, so this step removes its temporary files.
- * @param tempRoot folder for them. A load needs up to twice the tarball's size.
- */
-function podmanEngine(cli, tempRoot) {
+// What failed, with a hint.
+const noDocker = [
+    'No Docker engine answers',
+    'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.',
+];
+const noPodman = ['Podman fails', 'Run `podman info` in an earlier step, and fix what it reports.'];
+/** Docker through its command. */
+function commandEngine(cli) {
     return {
         program: cli.program,
+        get forCleanUp() {
+            return commandEngine(cli.forCleanUp);
+        },
+        nameOf: (reference) => reference,
+        info: () => infoWith(cli, '{{json .}}', _output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseInfo */ .YL, noDocker),
+        inspect: (image) => inspectWith(cli, inspectArgs(image), _output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseInspect */ .E7),
+        confirm: undefined,
+        load: (chunks) => loadInto(cli, chunks),
+        pull: (reference, registry) => pullWatched(registry, async (signal) => {
+            const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(await cli.start(['pull', '--quiet', reference], { signal }));
+            return output.exitCode === 0 ? undefined : (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output);
+        }),
+        save: (image) => saveFrom(cli, ['save', image]),
+        tag: async (image, reference) => {
+            await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .must */ .sb)(cli, 'load-failed', ['image', 'tag', image, reference]);
+        },
+        untag: (reference) => removeReference(cli, reference),
+        release: (reference) => releaseTag(cli, reference),
+        images: async () => {
+            const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', _output_js__WEBPACK_IMPORTED_MODULE_4__/* .listingFormat */ .Qn];
+            return (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseListing */ ._S)(await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .must */ .sb)(cli, 'image-missing', args));
+        },
+    };
+}
+/** Podman. It has no daemon, so this step removes its files in `tempRoot`. A load needs up to twice the tarball's size there. */
+function podmanEngine(cli, tempRoot) {
+    const common = commandEngine(cli);
+    return {
+        ...common,
         get forCleanUp() {
             return podmanEngine(cli.forCleanUp, tempRoot);
         },
         nameOf: podmanName,
-        info: () => podman_engine_info(cli),
-        inspect: (image) => (0,engine/* inspectWith */.ZF)(cli, ['image', 'inspect', image], parsePodmanInspect),
+        info: () => infoWith(cli, 'json', _output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePodmanInfo */ .Xx, noPodman),
+        inspect: (image) => inspectWith(cli, ['image', 'inspect', image], _output_js__WEBPACK_IMPORTED_MODULE_4__/* .parsePodmanInspect */ .zO),
         load: async (chunks) => {
             const env_1 = { stack: [], error: void 0, hasError: false };
             try {
-                const temp = __addDisposableResource(env_1, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-                return await (0,engine/* loadInto */.fm)(cli, chunks, temp.path);
+                const temp = __addDisposableResource(env_1, await (0,_bytes_files_js__WEBPACK_IMPORTED_MODULE_2__/* .makeTempDir */ .mk)(tempRoot), true);
+                return await loadInto(cli, chunks, temp.path);
             }
             catch (e_1) {
                 env_1.error = e_1;
@@ -39557,33 +39083,22 @@ function podmanEngine(cli, tempRoot) {
                     await result_1;
             }
         },
-        confirm: undefined,
-        // It only accepts whole tarballs.
+        // Podman only accepts whole tarballs.
         pull: undefined,
-        save: (image) => save(cli, tempRoot, image),
-        tag: async (image, reference) => {
-            await (0,engine/* must */.sb)(cli, ['image', 'tag', image, podmanName(reference)], 'load-failed');
-        },
-        untag: (reference) => (0,engine/* removeReference */.He)(cli, podmanName(reference)),
+        save: (image) => savePodman(cli, tempRoot, image),
+        tag: (image, reference) => common.tag(image, podmanName(reference)),
+        untag: (reference) => common.untag(podmanName(reference)),
         release: async (reference) => {
-            await (0,engine/* must */.sb)(cli.forCleanUp, ['image', 'untag', podmanName(reference), podmanName(reference)], 'image-missing');
+            await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .must */ .sb)(cli.forCleanUp, 'image-missing', ['image', 'untag', podmanName(reference), podmanName(reference)]);
         },
-        images: () => (0,engine/* listImages */.v8)(cli),
     };
 }
-async function podman_engine_info(cli) {
-    const output = await cli.query(['info', '--format', 'json']);
-    const parsed = output.exitCode === 0 ? parsePodmanInfo(output.stdout) : undefined;
-    if (parsed !== undefined)
-        return (0,engine/* requireSupportedEngine */.w$)(parsed);
-    throw new errors/* HandoverError */.Cu('docker-unavailable', `Podman fails: ${(0,docker_cli/* lastLine */.fM)(output) || `podman info exited with ${String(output.exitCode)}`}`, 'Run `podman info` in an earlier step, and fix what it reports.');
-}
-// The Docker format keeps the config. `oci-archive` would convert it (without the health check), which gives another image.
-async function* save(cli, tempRoot, image) {
+// The Docker format keeps the config. `oci-archive` would convert it and drop the health check, which makes it a different image.
+async function* savePodman(cli, tempRoot, image) {
     const env_2 = { stack: [], error: void 0, hasError: false };
     try {
-        const temp = __addDisposableResource(env_2, await (0,files/* makeTempDir */.mk)(tempRoot), true);
-        yield* (0,engine/* saveFrom */.oF)(cli, ['save', '--format', 'docker-archive', image], temp.path);
+        const temp = __addDisposableResource(env_2, await (0,_bytes_files_js__WEBPACK_IMPORTED_MODULE_2__/* .makeTempDir */ .mk)(tempRoot), true);
+        yield* saveFrom(cli, ['save', '--format', 'docker-archive', image], temp.path);
     }
     catch (e_2) {
         env_2.error = e_2;
@@ -39595,225 +39110,42 @@ async function* save(cli, tempRoot, image) {
             await result_2;
     }
 }
-// Readers of podman's output, where it differs from docker's.
-/** Reads `podman info --format json`; undefined for anything else. @internal */
-function parsePodmanInfo(text) {
-    const info = (0,json/* parseJson */.qF)(text);
-    if (!(0,json/* isObject */.Gv)(info) || !(0,json/* isObject */.Gv)(info['host']))
-        return undefined;
-    const { host } = info;
-    const store = (0,json/* isObject */.Gv)(info['store']) ? info['store'] : {};
-    return {
-        platform: (0,platform/* platformOf */.tj)((0,json/* stringOr */.JI)(host['os'], ''), (0,json/* stringOr */.JI)(host['arch'], '')),
-        imageStore: image_store/* imageStores */.C.podman,
-        dataRoot: (0,json/* stringOr */.JI)(store['graphRoot'], ''),
-        hostName: (0,json/* stringOr */.JI)(host['hostname'], ''),
-    };
-}
-/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. @internal */
-function parsePodmanInspect(text) {
-    const [image] = (0,json/* objectsOf */.iZ)((0,json/* parseJson */.qF)(text));
-    if (image === undefined || typeof image['Id'] !== 'string')
-        return undefined;
-    const digest = `sha256:${image['Id']}`;
-    return (0,docker_output/* inspectedImage */.df)({ ...image, Id: (0,image_digest/* isDigest */.Bc)(digest) ? digest : image['Id'] });
-}
-/**
- * Returns a reference in the form of podman's list. One without a registry is under `localhost/`, as in `podman tag`. Image IDs are
- * returned unchanged.
- * @internal
- */
+/** Returns a reference as podman lists it, under `localhost/` if it has no registry (`podman tag`). IDs are unchanged. @internal */
 function podmanName(reference) {
-    return (0,image_reference/* registryOf */.Fv)(reference) !== undefined || (0,image_digest/* isDigest */.Bc)(reference) ? reference : `localhost/${reference}`;
+    return (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .registryOf */ .Fv)(reference) !== undefined || (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_5__/* .isDigest */ .Bc)(reference) ? reference : `localhost/${reference}`;
 }
-
-;// CONCATENATED MODULE: ./build/shared/docker/container-engine.js
-
-
-
-
-
-
-
-/**
- * The engine that the input `engine` names: podman by its command; Docker over its API where that can be reached, else by its
- * command.
- * @param signal ends work under way when it is aborted
- */
-async function containerEngine(name, settings, signal) {
-    const cli = (0,docker_cli/* dockerCli */.RK)(signal, name);
-    if (name === 'podman')
-        return podmanEngine(cli, settings.tempRoot);
-    const endpoint = await engineEndpoint(settings);
-    return endpoint === undefined ? (0,engine/* commandEngine */._o)(cli) : apiEngine(engineApi(endpoint, (0,deadlines/* deadlines */.Q)(signal, name)), cli);
-}
-
-
-/***/ }),
-
-/***/ 432:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Q: () => (/* binding */ deadlines)
-/* harmony export */ });
-/* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2442);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-
-
-// The runner kills a cancelled step 7.5 s after its first signal (actions/runner, ProcessInvoker). Short work may finish first, and the
-// cleanup has to end within that time.
-const cancelGraceMs = 1000;
-const cleanUpMs = 5500;
-// Without a cancel: the removal of a large image takes long.
-const answerMs = 60_000;
-/**
- * @param signal aborted by the cancel of the step
- * @param program the engine's command, for messages
- */
-function deadlines(signal, program) {
-    const late = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .abortedAfter */ .U)(signal, cleanUpMs, noAnswer(program, cleanUpMs));
-    const cleaning = {
-        signal: late,
-        within: (work, giveUp) => {
-            const answer = (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_1__/* .timeLimit */ .z)(answerMs, noAnswer(program, answerMs));
-            answer.start();
-            return unlessAborted(work, AbortSignal.any([late, answer.signal]), 0, giveUp).finally(answer.stop);
-        },
-        get forCleanUp() {
-            return cleaning;
-        },
-    };
-    return {
-        signal,
-        within: (work, giveUp) => unlessAborted(work, signal, cancelGraceMs, giveUp),
-        forCleanUp: cleaning,
-    };
-}
-/** Returns the work's result. Throws the signal's reason if the work has not ended `graceMs` after the abort, and gives it up. */
-async function unlessAborted(work, signal, graceMs, giveUp) {
-    const { promise, reject } = Promise.withResolvers();
-    let timer;
-    const stop = () => {
-        timer = setTimeout(() => {
-            giveUp();
-            reject((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(signal.reason));
-        }, graceMs);
-    };
-    signal.addEventListener('abort', stop, { once: true });
-    // Aborted during the start.
-    if (signal.aborted)
-        stop();
-    try {
-        return await Promise.race([work, promise]);
-    }
-    finally {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', stop);
-    }
-}
-function noAnswer(program, ms) {
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('docker-unavailable', `${program} gave no answer within ${String(ms / 1000)} s.`, `Check the engine on this runner: ${program} ${program === 'ctr' ? 'version' : 'info'}.`);
-}
-
-
-/***/ }),
-
-/***/ 367:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   He: () => (/* binding */ removeReference),
-/* harmony export */   ZF: () => (/* binding */ inspectWith),
-/* harmony export */   _B: () => (/* binding */ inspectArgs),
-/* harmony export */   _o: () => (/* binding */ commandEngine),
-/* harmony export */   fm: () => (/* binding */ loadInto),
-/* harmony export */   i_: () => (/* binding */ pullWatched),
-/* harmony export */   oF: () => (/* binding */ saveFrom),
-/* harmony export */   oe: () => (/* binding */ feedCommand),
-/* harmony export */   sb: () => (/* binding */ must),
-/* harmony export */   v8: () => (/* binding */ listImages),
-/* harmony export */   w$: () => (/* binding */ requireSupportedEngine)
-/* harmony export */ });
-/* harmony import */ var node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8321);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
-/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
-/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8100);
-/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(3552);
-/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
-/* harmony import */ var _tar_header_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3783);
-
-
-
-
-
-
-
-/** Docker through its command. */
-function commandEngine(cli) {
-    return {
-        program: cli.program,
-        get forCleanUp() {
-            return commandEngine(cli.forCleanUp);
-        },
-        nameOf: (reference) => reference,
-        info: () => info(cli),
-        inspect: (image) => inspectWith(cli, inspectArgs(image), _output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseInspect */ .E7),
-        confirm: undefined,
-        load: (chunks) => loadInto(cli, chunks),
-        pull: (reference, registry) => pullByCommand(cli, reference, registry),
-        save: (image) => saveFrom(cli, ['save', image]),
-        tag: async (image, reference) => {
-            await must(cli, ['image', 'tag', image, reference], 'load-failed');
-        },
-        untag: (reference) => removeReference(cli, reference),
-        release: (reference) => releaseTag(cli, reference),
-        images: () => listImages(cli),
-    };
-}
-/** Returns the arguments to inspect images, one line of JSON each. */
+/** Returns the arguments of a command that prints one line of JSON for each image. */
 function inspectArgs(...images) {
     return ['image', 'inspect', '--format', '{{json .}}', ...images];
 }
-/** Runs a short command. Throws `code` if it fails. */
-async function must(cli, args, code) {
-    const output = await cli.query(args);
-    if (output.exitCode !== 0)
-        throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, code, args, output);
-    return output;
-}
-/** Removes a reference if it exists, in docker or podman. */
 async function removeReference(cli, name) {
     const args = ['image', 'rm', name];
     const output = await cli.forCleanUp.query(args);
     if (output.exitCode !== 0 && !(0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .saysNoSuchImage */ .mJ)(output.stderr))
         throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'image-missing', args, output);
 }
-// Docker has no command that removes the last tag of an image without the image. So an empty image gets the tag first.
+// No docker command removes an image's last tag without removing the image. So the tag is first moved to an empty image.
 async function releaseTag({ forCleanUp }, reference) {
     const args = ['import', '-', reference];
-    const running = await forCleanUp.start(args);
-    running.stdin.end(_tar_header_js__WEBPACK_IMPORTED_MODULE_6__/* .endOfArchive */ .PG);
-    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(running);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(await forCleanUp.start(args), emptyTarball());
     if (output.exitCode !== 0)
         throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(forCleanUp, 'image-missing', args, output);
     await removeReference(forCleanUp, reference);
 }
-async function listImages(cli) {
-    const args = ['image', 'ls', '--all', '--no-trunc', '--digests', '--format', _output_js__WEBPACK_IMPORTED_MODULE_4__/* .listingFormat */ .Qn];
-    const output = await must(cli, args, 'image-missing');
-    return (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseListing */ ._S)(output.stdout);
+async function* emptyTarball() {
+    yield await Promise.resolve(_tar_header_js__WEBPACK_IMPORTED_MODULE_8__/* .endOfArchive */ .PG);
 }
-async function info(cli) {
-    const output = await cli.query(['info', '--format', '{{json .}}']);
-    const parsed = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseInfo */ .YL)(output.stdout);
-    if (output.exitCode !== 0 || parsed === undefined) {
-        await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .requireDocker */ .c1)(cli);
-        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('docker-unavailable', `No Docker engine answers: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output) || `docker info exited with ${String(output.exitCode)}`}`, 'Start the engine, or check DOCKER_HOST and the permission of its socket. ubuntu-slim and macOS runners have none.');
-    }
-    return requireSupportedEngine(parsed);
+async function infoWith(cli, format, parse, [what, hint]) {
+    const output = await cli.query(['info', '--format', format]);
+    const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
+    if (parsed !== undefined)
+        return requireSupportedEngine(parsed);
+    if (cli.program === 'docker')
+        await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .refusePodman */ .mc)(cli);
+    const cause = (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output) || `${cli.program} info exited with ${String(output.exitCode)}`;
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('docker-unavailable', `${what}: ${cause}`, hint);
 }
-/** Returns the image of an inspect command, or undefined if there is none. Throws `image-missing` if the command fails. */
+/** Returns the image that an inspect command prints, or undefined if there is none. Throws `image-missing` if the command fails. */
 async function inspectWith(cli, args, parse) {
     const output = await cli.query(args);
     const parsed = output.exitCode === 0 ? parse(output.stdout) : undefined;
@@ -39825,39 +39157,22 @@ async function inspectWith(cli, args, parse) {
 }
 /** Implements `Engine.load` with a command. */
 async function loadInto(cli, chunks, tempDir) {
-    const output = await feedCommand(await cli.start(['load'], { tempDir }), chunks);
+    const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(await cli.start(['load'], { tempDir }), chunks);
     const { loaded, unpackError = '' } = (0,_output_js__WEBPACK_IMPORTED_MODULE_4__/* .parseLoadOutput */ .JU)(`${output.stdout}\n${output.stderr}`);
     if (output.exitCode === 0 && unpackError === '')
         return loaded;
     throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'load-failed', ['load'], { ...output, stderr: unpackError || output.stderr });
 }
-/** Writes the chunks to a command. An error of the chunks kills it and is rethrown. */
-async function feedCommand(running, chunks) {
-    const output = (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(running);
-    const ended = new AbortController();
-    void running.exit.then(() => ended.abort());
-    try {
-        await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .writeChunks */ .a7)(running.stdin, chunks, ended.signal);
-    }
-    catch (error) {
-        // Killed before its input ends, so that it can't accept a part as the whole.
-        running.kill();
-        await running.exit;
-        throw error;
-    }
-    running.stdin.end();
-    return output;
-}
 // An engine on this machine sends its first request immediately. A remote one may wait for its own loopback interface.
 const reachMs = 10_000;
 /**
  * Runs a pull by digest from this step's registry.
- * @param pull called to pull until the signal is aborted; returns the engine's message if it fails
- * @throws HandoverError `load-failed` if the pull fails, or without a request within ten seconds; the error that `failed` settles with
+ * @param pull pulls until the signal is aborted; returns the engine's message if the pull fails
+ * @throws HandoverError `load-failed` if the pull fails, or sends no request within ten seconds; the error that `failed` settles with
  */
 async function pullWatched({ reached, failed }, pull) {
     const ends = new AbortController();
-    const timer = setTimeout(() => ends.abort(new Error('it did not ask')), reachMs);
+    const timer = setTimeout(() => ends.abort(new Error('it sent no request')), reachMs);
     void reached.then(() => clearTimeout(timer));
     let failure;
     void failed.then((error) => {
@@ -39869,256 +39184,68 @@ async function pullWatched({ reached, failed }, pull) {
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(failure);
     if (refusal === undefined)
         return;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('load-failed', `The engine can't fetch layers from this step: ${refusal || 'it did not ask'}.`, 'Set `overlap: false`.');
-}
-function pullByCommand(cli, reference, registry) {
-    return pullWatched(registry, async (signal) => {
-        const running = await cli.start(['pull', '--quiet', reference], { signal });
-        running.stdin.end();
-        const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .outputOf */ .jH)(running);
-        return output.exitCode === 0 ? undefined : (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output);
-    });
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('load-failed', `The engine can't fetch layers from this step: ${refusal || 'it sent no request'}.`, 'Set `overlap: false`.');
 }
 /** Returns the output of a save command. Throws `image-not-found` during the iteration. */
 async function* saveFrom(cli, args, tempDir) {
     const running = await cli.start(args, { tempDir });
     const said = (0,node_stream_consumers__WEBPACK_IMPORTED_MODULE_0__.text)(running.stderr);
+    said.catch(() => undefined); // thrown where it is awaited
     running.stdin.end();
-    let finished = false;
     try {
         const stdout = running.stdout;
         yield* stdout;
         const exitCode = await running.exit;
-        finished = true;
         if (exitCode !== 0)
             throw failedSave(cli, args, { exitCode, stdout: '', stderr: await said });
     }
     finally {
-        if (!finished)
-            running.kill();
+        running.kill();
         await running.exit;
     }
 }
 function failedSave(cli, args, output) {
-    // moby layer/empty.go: the classic store has no content of an image without layers.
+    // moby layer/empty.go: the classic store has no content for an image without layers.
     if (!output.stderr.includes('empty export'))
         return (0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .failedCommand */ .xq)(cli, 'image-not-found', args, output);
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('unsupported-host', `The classic image store of this engine can't save an image without layers (FROM scratch and only LABEL, ENV or the like): ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_3__/* .lastLine */ .fM)(output)}`, 'Let export-image build it, with `- uses: docker/setup-buildx-action@v4` before it: then the image never passes ' +
         'through that store. Or use an engine with the containerd image store.');
 }
 const architectures = ['amd64', 'arm64'];
-/**
- * Checks that the engine runs Linux containers on amd64 or arm64.
- * @throws HandoverError `unsupported-host` with its platform
- */
+/** Checks that the engine runs Linux containers on amd64 or arm64. Throws `unsupported-host` with its platform. */
 function requireSupportedEngine(info) {
     const { os, architecture } = info.platform;
     if (os === 'linux' && architectures.includes(architecture))
         return info;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .formatPlatform */ .Bq)(info.platform)} containers; ` +
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('unsupported-host', `The engine${info.hostName === '' ? '' : ` on ${info.hostName}`} runs ${(0,_image_platform_js__WEBPACK_IMPORTED_MODULE_6__/* .formatPlatform */ .Bq)(info.platform)} containers; ` +
         'this action needs Linux containers on amd64 or arm64.', 'Use a runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).');
 }
 
 
 /***/ }),
 
-/***/ 1171:
+/***/ 66:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  p: () => (/* binding */ holdersOf)
-});
-
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/docker/cli.js + 1 modules
-var docker_cli = __nccwpck_require__(8100);
-// EXTERNAL MODULE: external "node:os"
-var external_node_os_ = __nccwpck_require__(8161);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/image/image-store.js
-var image_store = __nccwpck_require__(5039);
-// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
-var image_manifest = __nccwpck_require__(8088);
-// EXTERNAL MODULE: ./build/shared/image/platform.js
-var platform = __nccwpck_require__(4851);
-// EXTERNAL MODULE: ./build/shared/image/reference.js
-var image_reference = __nccwpck_require__(9607);
-;// CONCATENATED MODULE: ./build/shared/docker/ctr-output.js
-
-/** Reads `ctr images ls` and `ctr images check` (containerd, cmd/ctr/commands/images/images.go: REF, TYPE, DIGEST, …). */
-function parseCtrImages(text) {
-    return text.split('\n').flatMap((line) => {
-        const [name = '', , target] = line.trim().split(/\s+/);
-        return (0,image_digest/* isDigest */.Bc)(target) ? [{ name, target }] : [];
-    });
-}
-/** Reads `ctr images check`: whether all of an image's content is there (STATUS `complete (3/3)`). */
-function parseCtrCheck(text, name) {
-    const line = text.split('\n').find((one) => one.split(/\s/)[0] === name);
-    return /\scomplete \((\d+)\/\1\)\s/.test(line ?? '');
-}
-/**
- * Reads `ctr content ls` of one manifest: the config digest that containerd itself read from it, in the label that keeps the config
- * (core/images/handlers.go, SetChildrenMappedLabels; core/images/mediatypes.go, ChildGCLabels).
- * @returns undefined when there is no such label
- */
-function parseCtrConfigDigest(text, manifest) {
-    const line = text.split('\n').find((one) => one.split(/\s/)[0] === manifest);
-    const digest = /\bcontainerd\.io\/gc\.ref\.content\.config=([^,\s]+)/.exec(line ?? '')?.[1];
-    return (0,image_digest/* isDigest */.Bc)(digest) ? digest : undefined;
-}
-/** Reads the snapshotter of Kubernetes' containers from `containerd config dump` of containerd 1 or 2. Undefined if there is none. */
-function parseSnapshotter(text) {
-    let isImages = false;
-    for (const line of text.split('\n').map((one) => one.trim())) {
-        if (line.startsWith('[')) {
-            isImages = /io\.containerd\.grpc\.v1\.cri['"]\.containerd\]$|io\.containerd\.cri\.v1\.images['"]\]$/.test(line);
-        }
-        const found = isImages ? /^snapshotter = ['"]([\w.-]+)['"]$/.exec(line)?.[1] : undefined;
-        if (found !== undefined)
-            return found;
-    }
-    return undefined;
-}
-
-// EXTERNAL MODULE: ./build/shared/docker/engine.js
-var engine = __nccwpck_require__(367);
-;// CONCATENATED MODULE: ./build/shared/docker/containerd-node.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   p: () => (/* binding */ holdersOf)
+/* harmony export */ });
+/* harmony import */ var node_os__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8161);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
+/* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3968);
+/* harmony import */ var _image_image_store_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(5039);
+/* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8088);
+/* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
+/* harmony import */ var _image_reference_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9607);
+/* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8100);
+/* harmony import */ var _engine_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(367);
+/* harmony import */ var _output_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(3552);
 
 
 
 
 
 
-
-
-
-
-/** A cache. The content of a digest never changes, nor does containerd's reading of it. */
-class KnownContent {
-    blobs = new Map();
-    configs = new Map();
-}
-function containerdNode(command, known = new KnownContent()) {
-    const { cli, before, snapshotter } = command;
-    const ask = (...args) => cli.query([...before(false), ...args]);
-    const must = async (code, ...args) => {
-        const output = await ask(...args);
-        if (output.exitCode !== 0)
-            throw (0,docker_cli/* failedCommand */.xq)(cli, code, [...before(false), ...args], output);
-        return output.stdout;
-    };
-    const list = async (...filter) => parseCtrImages(await must('image-missing', 'images', 'ls', ...filter));
-    const content = contentOf((...args) => must('image-missing', 'content', ...args), known);
-    const untag = async (reference) => {
-        // A missing image is not an error.
-        const args = [...before(false), 'images', 'rm', containerdName(reference)];
-        const output = await cli.forCleanUp.query(args);
-        if (output.exitCode !== 0)
-            throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', args, output);
-    };
-    const withSnapshotter = snapshotter === undefined ? [] : [`--snapshotter=${snapshotter}`];
-    return {
-        program: 'ctr',
-        get forCleanUp() {
-            return containerdNode({ ...command, cli: cli.forCleanUp }, known);
-        },
-        nameOf: containerdName,
-        info: () => nodeInfo(command),
-        inspect: async (image) => {
-            const filter = (0,image_digest/* isDigest */.Bc)(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
-            const args = ['images', 'check', ...withSnapshotter, filter];
-            // It lists the images like `images ls`, and fails after that if the image is damaged.
-            const output = await ask(...args);
-            const [found] = parseCtrImages(output.stdout);
-            if (found !== undefined)
-                return inspected(found, content, parseCtrCheck(output.stdout, found.name));
-            if (output.exitCode === 0)
-                return undefined;
-            throw (0,docker_cli/* failedCommand */.xq)(cli, 'image-missing', [...before(false), ...args], output);
-        },
-        load: async (chunks) => {
-            await importInto(command, ['images', 'import', '--all-platforms', ...withSnapshotter, '-'], chunks);
-            return [];
-        },
-        confirm: undefined,
-        // It only accepts whole tarballs.
-        pull: undefined,
-        save: (image) => (0,engine/* saveFrom */.oF)(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
-        tag: async (image, reference) => {
-            const source = (0,image_digest/* isDigest */.Bc)(image) ? (await list(`target.digest==${image}`))[0]?.name : containerdName(image);
-            await must('load-failed', 'images', 'tag', '--force', source ?? image, containerdName(reference));
-        },
-        untag,
-        // containerd keeps no image without a name.
-        release: undefined,
-        images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
-    };
-}
-/** Returns a reference in containerd's normal form. IDs, which Kubernetes uses as names, are returned unchanged. */
-function containerdName(reference) {
-    return (0,image_digest/* isDigest */.Bc)(reference) ? reference : (0,image_reference/* canonicalReference */.Ys)((0,image_reference/* parseReference */.F2)(reference));
-}
-async function nodeInfo({ cli, architecture }) {
-    const output = architecture === undefined ? undefined : await cli.query(architecture);
-    if (output !== undefined && output.exitCode !== 0)
-        throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', architecture ?? [], output);
-    return ctrInfo(output?.stdout.trim() ?? (0,external_node_os_.arch)());
-}
-function ctrInfo(architecture) {
-    return {
-        platform: (0,platform/* platformOf */.tj)('linux', architecture),
-        imageStore: image_store/* imageStores */.C.containerd,
-        dataRoot: '',
-        hostName: '',
-    };
-}
-/** @param ask runs `ctr content` and returns its output */
-function contentOf(ask, known) {
-    return {
-        blob: async (digest) => {
-            // The digest proves that decoding to text lost no byte.
-            const content = known.blobs.get(digest) ?? Buffer.from(await ask('get', digest));
-            if ((0,image_digest/* digestOf */.ol)(content) !== digest)
-                throw new errors/* HandoverError */.Cu('image-mismatch', `containerd has other bytes under the digest ${digest}.`, 'Check the disk of that node. Its content store is damaged.');
-            known.blobs.set(digest, content);
-            return content;
-        },
-        configDigest: async (manifest) => {
-            const found = known.configs.get(manifest) ?? parseCtrConfigDigest(await ask('ls', `digest==${manifest}`), manifest);
-            if (found !== undefined)
-                known.configs.set(manifest, found);
-            return found;
-        },
-    };
-}
-async function inspected({ name, target }, { blob, configDigest }, isWhole) {
-    const common = { imageId: target, repoTags: [name], isWhole };
-    try {
-        const manifest = (0,image_manifest/* parseManifest */.Ng)(await blob(target), `manifest ${target}`);
-        const { platform, diffIds, labels, config, created } = (0,image_manifest/* parseConfig */.o4)(await blob(manifest.config.digest), `config ${manifest.config.digest}`);
-        const read = { platform, diffIds, labels, config, configDigest: await configDigest(target) };
-        return { ...common, ...read, ...(created === undefined ? {} : { created }) };
-    }
-    catch (error) {
-        // An index of several platforms, a chart, or an image without content: never a handed-over image.
-        if (!(error instanceof errors/* HandoverError */.Cu) || !['tarball-invalid', 'image-missing'].includes(error.code))
-            throw error;
-        return { ...common, platform: (0,platform/* platformOf */.tj)('', ''), diffIds: [], labels: {}, config: {} };
-    }
-}
-async function importInto({ cli, before }, args, chunks) {
-    const all = [...before(true), ...args];
-    const output = await (0,engine/* feedCommand */.oe)(await cli.start(all), chunks);
-    if (output.exitCode !== 0)
-        throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', all, output);
-}
-
-;// CONCATENATED MODULE: ./build/shared/docker/holders.js
 
 
 
@@ -40140,19 +39267,18 @@ const tools = {
         isNode: (role) => ['server', 'agent'].includes(role),
         showsSnapshotter: false,
     },
-    // minikube, pkg/drivers/kic/oci/types.go. The label contains the node's name, and nodes have no role.
+    // minikube, pkg/drivers/kic/oci/types.go. The label contains the node's name, and nodes have no role. Further nodes are called NAME-m02
+    // and so on (minikube, pkg/minikube/config/node.go, MachineName).
     minikube: {
         cluster: 'name.minikube.sigs.k8s.io',
+        clusterIn: (label) => label.replace(/-m\d{2,}$/, ''),
         role: 'role.minikube.sigs.k8s.io',
         isNode: () => true,
         showsSnapshotter: true,
+        hasOtherRuntimes: true,
     },
 };
-/**
- * Returns the holders of a destination: no holder for `none`.
- * @param engine the job's own engine
- * @throws HandoverError `cluster-not-found`, `docker-unavailable`
- */
+/** Returns the holders of a destination; empty for `none`. Throws `cluster-not-found`, `docker-unavailable`. */
 async function holdersOf(destination, engine, signal) {
     switch (destination.kind) {
         case 'engine':
@@ -40160,17 +39286,15 @@ async function holdersOf(destination, engine, signal) {
         case 'none':
             return [];
         case 'containerd':
-            return [await localNode((0,docker_cli/* dockerCli */.RK)(signal, 'ctr'), destination.namespace)];
-        case 'kind':
-        case 'k3d':
-        case 'minikube':
-            return clusterNodes((0,docker_cli/* dockerCli */.RK)(signal), destination.kind, destination.cluster);
+            return [await localNode((0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerCli */ .RK)(signal, 'ctr'), destination.namespace)];
+        case 'cluster':
+            return clusterNodes((0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .dockerCli */ .RK)(signal), destination.tool, destination.cluster);
     }
 }
 async function localNode(cli, namespace) {
     const output = await cli.query(['version']);
     if (output.exitCode !== 0) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `No containerd answers: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Start it, or set the environment variable CONTAINERD_ADDRESS to its socket. Usually root owns the socket: give this ' +
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('docker-unavailable', `No containerd answers: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .fM)(output)}`, 'Start it, or set the environment variable CONTAINERD_ADDRESS to its socket. Usually root owns the socket: give this ' +
             'user access to it, or run the job as root.');
     }
     const before = [`--namespace=${namespace}`];
@@ -40186,59 +39310,143 @@ async function clusterNodes(cli, tool, cluster) {
     }
     const stopped = nodes.filter(({ state }) => state !== 'running');
     if (stopped.length > 0) {
-        throw clusterNotFound(`Of the nodes of ${tool}’s cluster "${cluster}", ${stopped.map(({ name, state }) => `${name} is ${state}`).join(', ')}.`, 'Start the cluster’s nodes, or create the cluster again.');
+        throw clusterNotFound(`Not all nodes of ${tool}’s cluster "${cluster}" are running: ${stopped.map(({ name, state }) => `${name} is ${state}`).join(', ')}.`, 'Start the cluster’s nodes, or create the cluster again.');
     }
     return Promise.all(nodes.map(({ name }) => clusterNode(cli, tool, name)));
 }
 function clusterNotFound(message, hint) {
-    return new errors/* HandoverError */.Cu('cluster-not-found', message, hint);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('cluster-not-found', message, hint);
 }
 /** Returns the nodes of all clusters of a tool, sorted by name. */
 async function nodeContainers(cli, tool) {
-    const { cluster: label, role, isNode } = tools[tool];
+    const { cluster: label, clusterIn = (name) => name, role, isNode } = tools[tool];
     const format = `{{.Names}}\t{{.State}}\t{{.Label "${label}"}}\t{{.Label "${role}"}}`;
     const output = await cli.query(['ps', '--all', '--filter', `label=${label}`, '--format', format]);
     if (output.exitCode !== 0) {
-        throw new errors/* HandoverError */.Cu('docker-unavailable', `The nodes can't be listed: ${(0,docker_cli/* lastLine */.fM)(output)}`, 'Nodes of kind, k3d and minikube are containers of docker: check that its engine runs here, and DOCKER_HOST.');
+        throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('docker-unavailable', `The nodes can't be listed: ${(0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .lastLine */ .fM)(output)}`, 'Nodes of kind, k3d and minikube are Docker containers: check DOCKER_HOST, and that the engine runs here.');
     }
     const rows = output.stdout.split('\n').filter((line) => line.trim() !== '');
     return rows
         .map((row) => row.split('\t'))
         .filter(([, , , its = '']) => isNode(its))
-        .map(([name = '', state = '', cluster = '']) => ({ name, state, cluster: clusterOf(tool, cluster) }))
+        .map(([name = '', state = '', cluster = '']) => ({ name, state, cluster: clusterIn(cluster) }))
         .sort((one, other) => (one.name < other.name ? -1 : 1));
 }
-// Further nodes of a minikube cluster are called NAME-m02 and so on (minikube, pkg/minikube/config/node.go, MachineName).
-function clusterOf(tool, label) {
-    return tool === 'minikube' ? label.replace(/-m\d{2,}$/, '') : label;
-}
 async function clusterNode(cli, tool, name) {
-    // As kind runs its own commands in a node.
+    // kind itself runs commands in a node in this way.
     const inside = (stdin) => ['exec', '--privileged', ...(stdin ? ['-i'] : []), name];
-    const run = async (...command) => {
-        const args = [...inside(false), ...command];
-        const output = await cli.query(args);
-        if (output.exitCode !== 0)
-            throw (0,docker_cli/* failedCommand */.xq)(cli, 'load-failed', args, output);
-        return output.stdout;
-    };
-    if (tool === 'minikube')
+    const run = (...command) => (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .must */ .sb)(cli, 'load-failed', [...inside(false), ...command]);
+    const { showsSnapshotter, hasOtherRuntimes } = tools[tool];
+    if (hasOtherRuntimes === true)
         requireContainerd(name, await run('cat', '/etc/crictl.yaml'));
     const engine = containerdNode({
         cli,
         before: (stdin) => [...inside(stdin), 'ctr', `--namespace=${kubernetes}`],
         architecture: [...inside(false), 'uname', '-m'],
-        snapshotter: tools[tool].showsSnapshotter ? parseSnapshotter(await run('containerd', 'config', 'dump')) : undefined,
+        snapshotter: showsSnapshotter ? (0,_output_js__WEBPACK_IMPORTED_MODULE_9__/* .parseSnapshotter */ .re)(await run('containerd', 'config', 'dump')) : undefined,
     });
     return { node: name, engine };
 }
-/** minikube writes the socket of the node's container runtime into this file (pkg/minikube/cruntime/cri.go, populateCRIConfig). */
+/** Throws if minikube wrote another runtime's socket into `crictl` (pkg/minikube/cruntime/cri.go, populateCRIConfig). */
 function requireContainerd(node, crictl) {
     const socket = /^runtime-endpoint: *(?:unix:\/\/)?(\S+)/m.exec(crictl)?.[1];
     if (socket?.endsWith('/containerd.sock') === true)
         return;
     throw clusterNotFound(`The node ${node} of minikube does not use containerd: its container runtime is at ${socket ?? 'an unknown socket'}.`, 'Create the cluster with `minikube start --driver=docker --container-runtime=containerd`. With another runtime, load the image into ' +
         'docker, and use `minikube image load`.');
+}
+/** Caches a node's content: neither the bytes under a digest nor containerd's reading of them ever change. */
+class Content {
+    #blobs = new Map();
+    #configs = new Map();
+    async blob(ask, digest) {
+        // The digest proves that no byte was lost by decoding the output as text.
+        const content = this.#blobs.get(digest) ?? Buffer.from(await ask('get', digest));
+        if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .digestOf */ .ol)(content) !== digest)
+            throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu('image-mismatch', `containerd has different bytes under the digest ${digest}.`, 'Check the disk of that node. Its content store is damaged.');
+        this.#blobs.set(digest, content);
+        return content;
+    }
+    /** Returns the config digest that containerd itself read from a manifest. */
+    async configDigest(ask, manifest) {
+        const found = this.#configs.get(manifest) ?? (0,_output_js__WEBPACK_IMPORTED_MODULE_9__/* .parseCtrConfigDigest */ .xs)(await ask('ls', `digest==${manifest}`), manifest);
+        if (found !== undefined)
+            this.#configs.set(manifest, found);
+        return found;
+    }
+}
+function containerdNode(command, content = new Content()) {
+    const { cli, before, snapshotter } = command;
+    const list = async (...filter) => (0,_output_js__WEBPACK_IMPORTED_MODULE_9__/* .parseCtrImages */ .du)(await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .must */ .sb)(cli, 'image-missing', [...before(false), 'images', 'ls', ...filter]));
+    const ask = (...args) => (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .must */ .sb)(cli, 'image-missing', [...before(false), 'content', ...args]);
+    const withSnapshotter = snapshotter === undefined ? [] : [`--snapshotter=${snapshotter}`];
+    return {
+        program: 'ctr',
+        get forCleanUp() {
+            return containerdNode({ ...command, cli: cli.forCleanUp }, content);
+        },
+        nameOf: containerdName,
+        info: () => nodeInfo(command),
+        inspect: async (image) => {
+            const filter = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .isDigest */ .Bc)(image) ? `target.digest==${image}` : `name==${containerdName(image)}`;
+            const args = [...before(false), 'images', 'check', ...withSnapshotter, filter];
+            // The command lists images like `images ls`, and then fails if the image is damaged.
+            const output = await cli.query(args);
+            const [found] = (0,_output_js__WEBPACK_IMPORTED_MODULE_9__/* .parseCtrImages */ .du)(output.stdout);
+            if (found !== undefined)
+                return inspected(found, content, ask, (0,_output_js__WEBPACK_IMPORTED_MODULE_9__/* .parseCtrCheck */ .v7)(output.stdout, found.name));
+            if (output.exitCode === 0)
+                return undefined;
+            throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .failedCommand */ .xq)(cli, 'image-missing', args, output);
+        },
+        load: async (chunks) => {
+            const args = [...before(true), 'images', 'import', '--all-platforms', ...withSnapshotter, '-'];
+            const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .outputOf */ .jH)(await cli.start(args), chunks);
+            if (output.exitCode !== 0)
+                throw (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .failedCommand */ .xq)(cli, 'load-failed', args, output);
+            return [];
+        },
+        confirm: undefined,
+        // ctr only accepts whole tarballs.
+        pull: undefined,
+        save: (image) => (0,_engine_js__WEBPACK_IMPORTED_MODULE_8__/* .saveFrom */ .oF)(cli, [...before(false), 'images', 'export', '-', containerdName(image)]),
+        tag: async (image, reference) => {
+            const source = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .isDigest */ .Bc)(image) ? (await list(`target.digest==${image}`))[0]?.name : containerdName(image);
+            const args = ['images', 'tag', '--force', source ?? image, containerdName(reference)];
+            await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .must */ .sb)(cli, 'load-failed', [...before(false), ...args]);
+        },
+        untag: async (reference) => {
+            // A missing image is not an error.
+            const args = [...before(false), 'images', 'rm', containerdName(reference)];
+            await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .must */ .sb)(cli.forCleanUp, 'image-missing', args);
+        },
+        // containerd can't keep an image without a name.
+        release: undefined,
+        images: async () => (await list()).map(({ name, target }) => ({ reference: name, imageId: target })),
+    };
+}
+/** Returns a reference in containerd's normal form. IDs, which Kubernetes uses as names, are returned unchanged. */
+function containerdName(reference) {
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .isDigest */ .Bc)(reference) ? reference : (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .canonicalReference */ .Ys)((0,_image_reference_js__WEBPACK_IMPORTED_MODULE_6__/* .parseReference */ .F2)(reference));
+}
+async function nodeInfo({ cli, architecture }) {
+    const machine = architecture === undefined ? (0,node_os__WEBPACK_IMPORTED_MODULE_0__.arch)() : (await (0,_cli_js__WEBPACK_IMPORTED_MODULE_7__/* .must */ .sb)(cli, 'load-failed', architecture)).trim();
+    return { platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .platformOf */ .tj)('linux', machine), imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_3__/* .imageStores */ .C.containerd, dataRoot: '', hostName: '' };
+}
+async function inspected({ name, target }, content, ask, isWhole) {
+    const common = { imageId: target, repoTags: [name], isWhole };
+    try {
+        const manifest = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(await content.blob(ask, target), `manifest ${target}`);
+        const { digest } = manifest.config;
+        const config = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseConfig */ .o4)(await content.blob(ask, digest), `config ${digest}`);
+        return { ...common, ...config, configDigest: await content.configDigest(ask, target) };
+    }
+    catch (error) {
+        // It is an index of several platforms, a chart, or an image without content, so it can't be a handed-over image.
+        if (!(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .HandoverError */ .Cu) || !['tarball-invalid', 'image-missing'].includes(error.code))
+            throw error;
+        return { ...common, platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_5__/* .platformOf */ .tj)('', ''), diffIds: [], labels: {}, config: {} };
+    }
 }
 
 
@@ -40251,12 +39459,17 @@ function requireContainerd(node, crictl) {
 /* harmony export */   E7: () => (/* binding */ parseInspect),
 /* harmony export */   JU: () => (/* binding */ parseLoadOutput),
 /* harmony export */   Qn: () => (/* binding */ listingFormat),
+/* harmony export */   Xx: () => (/* binding */ parsePodmanInfo),
 /* harmony export */   Y5: () => (/* binding */ parsePush),
 /* harmony export */   YL: () => (/* binding */ parseInfo),
 /* harmony export */   _S: () => (/* binding */ parseListing),
-/* harmony export */   df: () => (/* binding */ inspectedImage),
+/* harmony export */   du: () => (/* binding */ parseCtrImages),
 /* harmony export */   eb: () => (/* binding */ parseImages),
-/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage)
+/* harmony export */   mJ: () => (/* binding */ saysNoSuchImage),
+/* harmony export */   re: () => (/* binding */ parseSnapshotter),
+/* harmony export */   v7: () => (/* binding */ parseCtrCheck),
+/* harmony export */   xs: () => (/* binding */ parseCtrConfigDigest),
+/* harmony export */   zO: () => (/* binding */ parsePodmanInspect)
 /* harmony export */ });
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
@@ -40266,7 +39479,7 @@ function requireContainerd(node, crictl) {
 
 
 
-/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined without an engine. */
+/** Reads `docker info --format '{{json .}}'`, or the API's SystemInfo; undefined if no engine answered. */
 function parseInfo(text) {
     const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info))
@@ -40276,7 +39489,7 @@ function parseInfo(text) {
     const status = JSON.stringify(info['DriverStatus'] ?? []);
     return {
         platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['OSType'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Architecture'], '')),
-        imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C[status.includes('io.containerd.snapshotter') ? 'containerd' : 'classic'],
+        imageStore: (0,_image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .dockerStore */ .W)(status),
         dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['DockerRootDir'], ''),
         hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(info['Name'], ''),
     };
@@ -40298,12 +39511,12 @@ function hasAll(manifests, platform) {
     });
     return available.includes(true);
 }
-/** The same for parsed JSON. */
+/** Does the same as `parseInspect` for parsed JSON. */
 function inspectedImage(image) {
     if (typeof image['Id'] !== 'string')
         return undefined;
-    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['RootFS']) ? image['RootFS'] : {};
-    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(image['Config']) ? image['Config'] : {};
+    const rootFs = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(image['RootFS']);
+    const config = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(image['Config']);
     const platform = (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Architecture'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Variant'], undefined));
     return {
         imageId: image['Id'],
@@ -40312,25 +39525,24 @@ function inspectedImage(image) {
         diffIds: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(rootFs['Layers']).filter(_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc),
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringMapOf */ .pn)(config['Labels']),
         config,
-        ...(typeof image['Created'] === 'string' ? { created: image['Created'] } : {}),
-        // The containerd store returns a descriptor since Docker 28. Since 29.1.2 it also returns one for an image whose layers are only
-        // unpacked for another manifest (moby 2e3a23c8ec). It only lists manifests over its API, since Docker 28.
+        created: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Created'], undefined),
+        // Since Docker 28, the containerd store returns a descriptor, and lists manifests, but only through the API. Since 29.1.2, it also
+        // returns a descriptor if the image's layers are only unpacked for another manifest (moby 2e3a23c8ec).
         isWhole: image['Descriptor'] === undefined ? true : hasAll(image['Manifests'], platform),
     };
 }
 /**
- * Reads the output of `docker load`. With the containerd store, a failed unpack is only printed, and load exits with 0 (moby
- * daemon/containerd/image_exporter.go).
+ * Reads the references and image IDs that `docker load` prints. With the containerd store, load only prints that it could not unpack a
+ * stored image, and exits with 0 (moby daemon/containerd/image_exporter.go).
  */
 function parseLoadOutput(text) {
     const lines = text.split(/[\r\n]+/);
     const loaded = lines.flatMap((line) => /^Loaded image(?: ID)?: (.+)$/.exec(line.trim())?.[1] ?? []);
-    const unpackError = lines.find((line) => line.includes('Error unpacking image'));
-    return { loaded, ...(unpackError === undefined ? {} : { unpackError: unpackError.trim() }) };
+    return { loaded, unpackError: lines.find((line) => line.includes('Error unpacking image'))?.trim() };
 }
-/** For `image ls --digests --format`. */
+/** The format for `image ls --digests --format`. */
 const listingFormat = '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}';
-/** Reads `image ls` in that format. An image that was pulled by digest may have no tag. */
+/** Reads `image ls` in `listingFormat`. An image that was pulled by digest may have no tag. */
 function parseListing(text) {
     return text.split('\n').flatMap((line) => {
         const [tagged = '', digest = '', imageId] = line.trim().split(' ');
@@ -40353,7 +39565,7 @@ function parseImages(text) {
         const imageId = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(image['Id'], '');
         const tags = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoTags']).filter((name) => !name.startsWith('<none>'));
         const repositories = new Set(tags.map((name) => name.slice(0, name.lastIndexOf(':'))));
-        // A containerd store creates a name by digest for each tag.
+        // The containerd store creates a name by digest for each tag.
         const pinned = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringsOf */ .iw)(image['RepoDigests']).filter((name) => {
             const [repository = ''] = name.split('@');
             return repository !== '<none>' && !repositories.has(repository);
@@ -40371,6 +39583,63 @@ function parsePush(text) {
     const digest = /: digest: (\S+) size: \d+\s*$/.exec(text)?.[1];
     return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : undefined;
 }
+/** Reads `podman info --format json`; undefined for anything else. */
+function parsePodmanInfo(text) {
+    const info = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text);
+    if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(info['host']))
+        return undefined;
+    const { host } = info;
+    const store = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectOf */ .Xy)(info['store']);
+    return {
+        platform: (0,_image_platform_js__WEBPACK_IMPORTED_MODULE_3__/* .platformOf */ .tj)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(host['os'], ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(host['arch'], '')),
+        imageStore: _image_image_store_js__WEBPACK_IMPORTED_MODULE_2__/* .imageStores */ .C.podman,
+        dataRoot: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(store['graphRoot'], ''),
+        hostName: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(host['hostname'], ''),
+    };
+}
+/** Reads `podman image inspect` of one image; undefined for anything else. Podman omits the `sha256:` of an ID. */
+function parsePodmanInspect(text) {
+    const [image] = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .objectsOf */ .iZ)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(text));
+    if (image === undefined || typeof image['Id'] !== 'string')
+        return undefined;
+    const digest = `sha256:${image['Id']}`;
+    return inspectedImage({ ...image, Id: (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : image['Id'] });
+}
+/** Reads `ctr images ls` and `ctr images check` (containerd, cmd/ctr/commands/images/images.go: REF, TYPE, DIGEST, …). */
+function parseCtrImages(text) {
+    return text.split('\n').flatMap((line) => {
+        const [name = '', , target] = line.trim().split(/\s+/);
+        return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(target) ? [{ name, target }] : [];
+    });
+}
+/** Reads `ctr images check`: whether all of an image's content is present (STATUS `complete (3/3)`). */
+function parseCtrCheck(text, name) {
+    const line = text.split('\n').find((one) => one.split(/\s/)[0] === name);
+    return /\scomplete \((\d+)\/\1\)\s/.test(line ?? '');
+}
+/**
+ * Reads `ctr content ls` of one manifest: the config digest that containerd itself read from it, in the label that keeps the config
+ * (core/images/handlers.go, SetChildrenMappedLabels; core/images/mediatypes.go, ChildGCLabels).
+ * @returns undefined if there is no such label
+ */
+function parseCtrConfigDigest(text, manifest) {
+    const line = text.split('\n').find((one) => one.split(/\s/)[0] === manifest);
+    const digest = /\bcontainerd\.io\/gc\.ref\.content\.config=([^,\s]+)/.exec(line ?? '')?.[1];
+    return (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .isDigest */ .Bc)(digest) ? digest : undefined;
+}
+/** Reads which snapshotter Kubernetes uses from `containerd config dump` of containerd 1 or 2; undefined if it is not set. */
+function parseSnapshotter(text) {
+    let isImages = false;
+    for (const line of text.split('\n').map((one) => one.trim())) {
+        if (line.startsWith('[')) {
+            isImages = /io\.containerd\.grpc\.v1\.cri['"]\.containerd\]$|io\.containerd\.cri\.v1\.images['"]\]$/.test(line);
+        }
+        const found = isImages ? /^snapshotter = ['"]([\w.-]+)['"]$/.exec(line)?.[1] : undefined;
+        if (found !== undefined)
+            return found;
+    }
+    return undefined;
+}
 
 
 /***/ }),
@@ -40382,7 +39651,7 @@ function parsePush(text) {
 /* harmony export */   U1: () => (/* binding */ registryCommands)
 /* harmony export */ });
 /* unused harmony exports registryLimit, exceeded */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3775);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
 /* harmony import */ var _cli_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8100);
@@ -40407,13 +39676,18 @@ const registryAttempts = 3;
 const pauseMs = 10_000;
 /** How long one push or pull may take, in ms. */
 const registryLimitMs = 25 * 60_000;
-/** Limits the time that a command works on a registry. */
+/** Limits how long a command may work with a registry. */
 const registryLimit = () => (0,_base_deadline_js__WEBPACK_IMPORTED_MODULE_8__/* .timeLimit */ .z)(registryLimitMs);
-/** Why the limit ended a command; undefined if it didn't. */
+/** Returns why the limit ended a command; undefined if it didn't. */
 function exceeded({ signal }) {
     return signal.aborted ? `it took longer than ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .formatDuration */ .a3)(registryLimitMs)}` : undefined;
 }
 function registryCommands(cli, { warning, signal }) {
+    /**
+     * Runs other registry work until it succeeds, with at most three attempts and a warning before each retry.
+     * @param failed the error of the first attempt, if that was already made
+     * @throws RegistryFailure of the last attempt, or of an attempt that would fail again in the same way
+     */
     const attempt = (work, failed) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_1__/* .retry */ .L5)((count) => (count === 1 && failed !== undefined ? Promise.reject(failed) : work()), {
         attempts: registryAttempts,
         delayMs: () => pauseMs,
@@ -40426,29 +39700,30 @@ function registryCommands(cli, { warning, signal }) {
     });
     return {
         attempt,
-        pull: (reference) => attempt(async () => {
-            await run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]);
-        }),
+        /** Pulls into the engine, for the engine's platform. */
+        pull: async (reference) => {
+            await attempt(() => run(cli, 'The pull', ['pull', '--quiet', (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference)]));
+        },
+        /** Pushes a tag of the engine, and returns its digest in the registry. */
         push: (reference) => attempt(async () => {
-            const output = await run(cli, 'The push', ['push', reference]);
-            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(output.stdout);
+            const digest = (0,_output_js__WEBPACK_IMPORTED_MODULE_3__/* .parsePush */ .Y5)(await run(cli, 'The push', ['push', reference]));
             if (digest === undefined)
                 throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('The push', [reference], 'docker push printed no digest');
             return digest;
         }),
+        /** Returns the config digest of a platform's image, verified by all digests that lead to it. */
         configDigest: (reference, platform) => attempt(() => configDigest(cli, reference, platform)),
     };
 }
-// The reference is the last argument.
+/** Runs a command, and returns its output. The last argument must be the reference. */
 async function run(cli, work, args) {
     const limit = registryLimit();
     const running = await cli.start(args, limit);
-    running.stdin.end();
     limit.start();
     const output = await (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .outputOf */ .jH)(running);
     limit.stop();
     if (output.exitCode === 0)
-        return output;
+        return output.stdout;
     throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp(work, args.slice(-1), exceeded(limit) ?? (0,_cli_js__WEBPACK_IMPORTED_MODULE_2__/* .lastLine */ .fM)(output));
 }
 async function configDigest(cli, reference, platform) {
@@ -40464,12 +39739,11 @@ async function configDigest(cli, reference, platform) {
 }
 async function rawManifest(cli, reference) {
     const name = (0,_image_reference_js__WEBPACK_IMPORTED_MODULE_7__/* .formatReference */ .FH)(reference);
-    const output = await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]);
-    // The digest proves that decoding to text lost no byte.
-    const bytes = Buffer.from(output.stdout);
+    // The digest proves that no byte was lost by decoding the output as text.
+    const bytes = Buffer.from(await run(cli, 'Reading', ['buildx', 'imagetools', 'inspect', '--raw', name]));
     if ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_4__/* .digestOf */ .ol)(bytes) === reference.digest)
         return bytes;
-    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has another digest');
+    throw new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .RegistryFailure */ .Yp('Reading', [name], 'the received manifest has a different digest');
 }
 
 
@@ -40482,7 +39756,7 @@ async function rawManifest(cli, reference) {
 /* harmony export */   A: () => (/* binding */ parseExpectedDigest),
 /* harmony export */   q: () => (/* binding */ requireExpected)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
 /* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
@@ -40491,10 +39765,7 @@ async function rawManifest(cli, reference) {
 
 
 const revisionLabel = 'org.opencontainers.image.revision';
-/**
- * Reads the input `expected-config-digest`.
- * @throws HandoverError `invalid-input`
- */
+/** @throws HandoverError `invalid-input` for the input `expected-config-digest` */
 function parseExpectedDigest(text) {
     const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseDigest */ .m)(text);
     if (digest !== undefined)
@@ -40502,7 +39773,7 @@ function parseExpectedDigest(text) {
     throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`expected-config-digest\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
 }
 /**
- * Compares images with what the inputs expect of them. The expected config digest is that of the first image.
+ * Compares images with the inputs' expectations. The expected config digest applies to the first image.
  * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
  */
 function requireExpected({ expectedConfigDigest, expectedRevision, host }, images) {
@@ -40549,7 +39820,7 @@ function requireRevision(expected, found) {
 /* harmony export */   yq: () => (/* binding */ artifactNotFound)
 /* harmony export */ });
 /* unused harmony export readRecord */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(1453);
 /* harmony import */ var _image_artifact_name_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2704);
 /* harmony import */ var _image_record_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9621);
@@ -40561,7 +39832,7 @@ function requireRevision(expected, found) {
 
 
 
-/** The file that holds the mapping in its artifact. */
+/** The name of the artifact's file with the mapping. */
 const digestsFileName = 'docker-image-digests.json';
 /**
  * Finds the newest artifact of that name, or the one with that id, and identifies its images.
@@ -40574,7 +39845,7 @@ async function findArtifact(wanted, { store, log, runAttempt }) {
         throw artifactNotFound([wanted], artifacts, runAttempt);
     return identified(await store.open(found), log);
 }
-/** Reads the record and identifies the images: some kilobytes. */
+/** Reads the record and identifies the images, which takes some kilobytes. */
 async function identified(content, log) {
     const { artifact } = content;
     log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_5__/* .formatBytes */ .z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
@@ -40609,7 +39880,7 @@ function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
 }
 const opensAtOnce = 8;
 /**
- * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * Finds the newest artifact of each name that is wanted, and identifies its images from some kilobytes each. Skips an artifact that
  * contains only the mapping of an earlier step, unless it is named.
  * @param wanted names, patterns and ids
  * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
@@ -40664,15 +39935,17 @@ function selectArtifacts(wanted, artifacts) {
 /* harmony export */   bt: () => (/* binding */ identifyByRange),
 /* harmony export */   t2: () => (/* binding */ layerBytes)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2618);
-/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(1453);
 /* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4256);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3968);
 /* harmony import */ var _image_manifest_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(8088);
 /* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4851);
 /* harmony import */ var _image_record_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9621);
-/* harmony import */ var _tar_layer_form_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8272);
+/* harmony import */ var _tar_compression_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7478);
+/* harmony import */ var _tar_header_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(3783);
+
 
 
 
@@ -40683,17 +39956,21 @@ function selectArtifacts(wanted, artifacts) {
 
 
 /**
- * Reads a layer's bytes. Its digest is verified by the consumer.
- * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ * Reads a layer's bytes. The consumer must verify the digest.
+ * @param onBytes called with the number of bytes of each chunk that arrives
+ * @throws HandoverError `artifact-corrupt` during the iteration, when the first bytes don't match the media type
  */
-function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
-    return (0,_tar_layer_form_js__WEBPACK_IMPORTED_MODULE_7__/* .layerChunks */ .Aj)(read(offset, offset + size, onBytes), mediaType, (what) => (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The layer ${digest} in the artifact ${what}.`));
+async function* layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    const { head, all } = await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .withHead */ .V5)(read(offset, offset + size, onBytes), _tar_header_js__WEBPACK_IMPORTED_MODULE_8__/* .tarBlock */ .TR);
+    const wrong = (0,_tar_compression_js__WEBPACK_IMPORTED_MODULE_7__/* .wrongForm */ .ye)(mediaType, (0,_tar_compression_js__WEBPACK_IMPORTED_MODULE_7__/* .layerPackingOf */ .aw)(head));
+    if (wrong !== undefined)
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The layer ${digest} in the artifact ${wrong}.`);
+    yield* all;
 }
 /**
- * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
- *   Then only the whole tarball shows them
+ * Identifies the images of an artifact from the bytes of their configs and manifests, which are some kilobytes.
+ * @returns the images in the record's order; undefined when the record lacks a position, or the artifact can't be read in parts.
+ *   Then the whole tarball must be read to identify them
  * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
  */
 async function identifyByRange(content, record) {
@@ -40715,11 +39992,11 @@ async function identifyByRange(content, record) {
     const bytesAt = await reader(read, places);
     return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
 }
-// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
+// A record with a manifest digest must also have the manifest's position: only that digest identifies the image.
 function hasPlaces({ configAt, manifestAt, manifestDigests }) {
     return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
-/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
+/** Reads byte ranges, in one request if they are close together, as at the end of a tarball that export-image wrote. */
 async function reader(read, places) {
     const part = (start, end) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .copiedBytes */ .QB)(read(start, end, () => undefined));
     const start = Math.min(...places.map(({ offset }) => offset));
@@ -40734,42 +40011,27 @@ async function identifiedImage(image, bytesAt, read) {
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
     const configDigest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(configBytes);
     requireAgreement('config digest', image.configDigest, configDigest);
-    const config = parsed(() => (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseConfig */ .o4)(configBytes, 'the config'));
+    // An unreadable document is a mismatch with the record.
+    const mismatch = (error) => (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error), error);
+    const config = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .translated */ .vE)(() => (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseConfig */ .o4)(configBytes, 'the config'), mismatch);
     if (manifestAt === undefined) {
         const identity = { ...config, configDigest, manifestDigest: undefined };
-        requireRecorded(image, identity, undefined);
+        requireRecorded(image, identity);
         return { identity, references, ranged: undefined };
     }
     const manifestBytes = await bytesAt(manifestAt);
-    const manifest = parsed(() => (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifestBytes, 'the manifest'));
-    const identity = { ...config, configDigest, manifestDigest: (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_3__/* .digestOf */ .ol)(manifestBytes) };
+    const manifest = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .translated */ .vE)(() => (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .parseManifest */ .Ng)(manifestBytes, 'the manifest'), mismatch);
+    const identity = { ...config, configDigest, manifestDigest: manifest.digest };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     requireRecorded(image, identity, manifest.layers);
     const fault = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .configFault */ .fT)(manifest, configBytes, config);
     if (fault !== undefined)
         throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`the manifest ${identity.manifestDigest} ${fault}`);
-    const contents = {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: identity.manifestDigest,
-        manifestBytes,
-        manifestMediaType: manifest.mediaType,
-        layers: manifest.layers,
-    };
+    const contents = (0,_image_manifest_js__WEBPACK_IMPORTED_MODULE_4__/* .contentsOf */ .KD)(configBytes, config, manifest);
     const layers = locatedLayers(image, manifest.layers);
     return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
-/** Reports an unreadable document as a mismatch with the record. */
-function parsed(parse) {
-    try {
-        return parse();
-    }
-    catch (error) {
-        throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error), error);
-    }
-}
-/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+/** Returns the manifest's layers with their positions; undefined if the record lacks a position. */
 function locatedLayers(record, layers) {
     const located = layers.flatMap(({ digest, size, mediaType }, position) => {
         const offset = record.layers[position]?.offset;
@@ -40779,7 +40041,7 @@ function locatedLayers(record, layers) {
 }
 /**
  * Compares the record with the image's identity.
- * @param layers the layers in the image's manifest; undefined for an image without one
+ * @param layers the layers in the image's manifest; undefined for an image without a manifest
  * @throws HandoverError `artifact-corrupt` when they differ
  */
 function requireRecorded(record, identity, layers) {
@@ -40809,7 +40071,7 @@ function listed(labels) {
 function requireAgreement(what, recorded, found) {
     if (recorded === found)
         return;
-    throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(found)})`);
+    throw (0,_image_record_js__WEBPACK_IMPORTED_MODULE_6__/* .corrupt */ .qb)(`its ${what} (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .quoteForeign */ .xS)(recorded)}) is not that of the image in the tarball (${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_9__/* .quoteForeign */ .xS)(found)})`);
 }
 
 
@@ -40822,7 +40084,7 @@ function requireAgreement(what, recorded, found) {
 /* harmony export */   Q: () => (/* binding */ sideBySide),
 /* harmony export */   r: () => (/* binding */ requireAll)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_pool_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(2668);
 
 
@@ -40831,33 +40093,33 @@ function requireAgreement(what, recorded, found) {
  * @returns the outcomes in the same order
  */
 async function sideBySide(before, atOnce, work) {
+    const next = async (outcome) => {
+        if (!outcome.ok)
+            return outcome;
+        const { name, value } = outcome;
+        try {
+            return { name, ok: true, value: await work(value, name) };
+        }
+        catch (error) {
+            return { name, ok: false, error };
+        }
+    };
     const after = [];
     await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_1__/* .inPool */ .Q)(before.entries(), atOnce, async ([position, outcome]) => {
-        after[position] = await next(outcome, work);
+        after[position] = await next(outcome);
     });
     return after;
 }
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
 /**
  * Returns the values if no task failed.
- * @param done the successful work, as a participle: `loaded`
- * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
+ * @param done a participle for the successful work, such as `loaded`
+ * @throws HandoverError that lists every failed task; with their code if all have the same one, otherwise `load-failed`
  */
 function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const failures = outcomes.filter((outcome) => !outcome.ok);
     const [first] = failures;
     if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+        return outcomes.filter((outcome) => outcome.ok).map(({ value }) => value);
     const defect = failures.find(({ error }) => !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu));
     if (defect !== undefined || outcomes.length === 1)
         throw (defect ?? first).error;
@@ -40878,13 +40140,14 @@ function requireAll(outcomes, done) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   JN: () => (/* binding */ readAnswer),
+/* harmony export */   Ro: () => (/* binding */ hasStatus),
 /* harmony export */   cg: () => (/* binding */ serviceError),
 /* harmony export */   j$: () => (/* binding */ HttpError),
 /* harmony export */   x5: () => (/* binding */ refusal),
 /* harmony export */   yR: () => (/* binding */ readText)
 /* harmony export */ });
 /* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 
@@ -40906,10 +40169,11 @@ class HttpError extends Error {
         this.retryAfterMs = retryAfterMs;
     }
 }
-/**
- * Reads an answer to its end, as text.
- * @throws HttpError when it is larger than any honest answer, or can't be unpacked
- */
+/** Whether an error is an answer with one of these statuses. */
+function hasStatus(error, ...statuses) {
+    return error instanceof HttpError && statuses.includes(error.status);
+}
+/** Reads an answer to its end, as text. Throws HttpError when it is larger than any honest answer, or can't be unpacked. */
 async function readAnswer({ statusCode: status, headers, body }) {
     const header = (name) => [headers[name] ?? ''].flat().join(', ');
     const chunks = [];
@@ -40931,10 +40195,7 @@ async function readAnswer({ statusCode: status, headers, body }) {
         throw new HttpError(status, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
     }
 }
-/**
- * Reads a small answer of the artifact service or its blob store.
- * @throws HttpError unless the status is a success
- */
+/** Reads a small answer of the artifact service or its blob store. Throws HttpError unless the status is a success. */
 async function readText(response) {
     const answer = await readAnswer(response);
     if (answer.status < 300)
@@ -41009,11 +40270,10 @@ function httpClient(proxies, signal, authority) {
             const dispatcher = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
-                return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) }));
-            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
-            const length = { 'content-length': String(streamed.size) };
-            const chunks = node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks);
-            return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: chunks }));
+                return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, body: body ?? null }));
+            const { size, chunks } = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const sized = { ...headers, 'content-length': String(size) };
+            return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: sized, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(chunks) }));
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
@@ -41042,7 +40302,7 @@ function inPieces(body) {
 /* harmony export */   _j: () => (/* binding */ proxiesOf),
 /* harmony export */   sd: () => (/* binding */ proxyUrl)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -41052,10 +40312,9 @@ function proxiesOf(variable) {
         const name = names.find((each) => variable(each).trim() !== '');
         return name === undefined ? undefined : { variable: name, value: variable(name) };
     };
-    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
     return {
-        ...(http === undefined ? {} : { http }),
-        ...(https === undefined ? {} : { https }),
+        http: first('http_proxy', 'HTTP_PROXY'),
+        https: first('https_proxy', 'HTTPS_PROXY'),
         except: variable('no_proxy') || variable('NO_PROXY'),
     };
 }
@@ -41090,9 +40349,9 @@ function proxyUrl({ variable, value }) {
 /* harmony export */   dg: () => (/* binding */ isTransient),
 /* harmony export */   tK: () => (/* binding */ longestRetryAfterMs)
 /* harmony export */ });
-/* unused harmony export isTransientStatus */
+/* unused harmony export isFinal */
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9147);
 
@@ -41100,18 +40359,18 @@ function proxyUrl({ variable, value }) {
 
 
 /** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
+async function retry(work, { attempts, delayMs, isRetryable, onRetry, signal }) {
     for (let attempt = 1;; attempt += 1) {
         try {
             return await work(attempt);
         }
         catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
+            signal?.throwIfAborted();
+            if (attempt >= attempts || !isRetryable(error))
                 throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+            const pauseMs = delayMs(attempt, error);
+            onRetry?.(error, attempt, pauseMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(pauseMs, undefined, { signal });
         }
     }
 }
@@ -41119,10 +40378,9 @@ async function retry(work, options) {
 function backoff(firstMs, maxMs) {
     return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
-const transientStatus = [408, 429, 500, 502, 503, 504];
-/** Whether a service that answers with this status may give another answer in a moment. */
-function isTransientStatus(status) {
-    return transientStatus.includes(status);
+/** Whether a service that answers with this status will not give another answer in a moment. */
+function isFinal(status) {
+    return ![408, 429, 500, 502, 503, 504].includes(status);
 }
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
 // certificate or this machine.
@@ -41134,7 +40392,7 @@ const transientCodes = [
 /** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
 function isTransient(error) {
     if (error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$)
-        return isTransientStatus(error.status);
+        return !isFinal(error.status);
     return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error) ?? '');
 }
 /**
@@ -41155,19 +40413,18 @@ const longestRetryAfterMs = 60_000;
 function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
     const { attempts, firstMs, longestMs } = policies[policy];
     const doubling = backoff(firstMs, longestMs);
-    const pauseMs = (attempt, error) => {
-        if (isAtOnce(error))
-            return 0;
-        const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
-        return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
-    };
     return retry(request, {
         attempts,
-        delayMs: pauseMs,
+        delayMs: (attempt, error) => {
+            if (isAtOnce(error))
+                return 0;
+            const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
+            return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+        },
         isRetryable: (error) => isAtOnce(error) || isRetryable(error),
         onRetry: (error, attempt, delayMs) => {
             const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+            onRetry(`${what}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
         },
         signal,
     });
@@ -41180,6 +40437,7 @@ function again(policy, request, { what, onRetry, signal, isRetryable = isTransie
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   HB: () => (/* binding */ maskedUrl),
 /* harmony export */   ZZ: () => (/* binding */ field),
 /* harmony export */   by: () => (/* binding */ UnknownAnswer),
 /* harmony export */   iB: () => (/* binding */ signedUrl),
@@ -41195,18 +40453,18 @@ class UnknownAnswer extends Error {
     name = 'UnknownAnswer';
 }
 /**
- * Returns a function that makes one request to a service.
- * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
+ * @param origin the address of all services, without a trailing slash
+ * @param service the full name of one of them
+ * @returns makes one request to a service; throws HttpError for a refusal, and UnknownAnswer unless the answer is a JSON object
  */
-function twirp(http, { origin, service, token, answerMs }) {
-    return async (method, body, signal) => {
+function twirp(http, { origin, service, token }) {
+    return async (method, body, ends) => {
         const response = await http.send({
             method: 'POST',
             url: `${origin}/twirp/${service}/${method}`,
             headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
             body: JSON.stringify(body),
-            ...(signal === undefined ? {} : { signal }),
-            ...(answerMs === undefined ? {} : { answerMs }),
+            ...ends,
         });
         const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
@@ -41214,15 +40472,25 @@ function twirp(http, { origin, service, token, answerMs }) {
         return value;
     };
 }
-/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
+/** Returns a field of an answer by its name in snake_case. It may also be in camelCase (protobuf's JSON allows both). */
+function field(from, name) {
+    return from[name] ?? from[name.replace(/_(.)/g, (_, letter) => letter.toUpperCase())];
 }
 /** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
 function signedUrl(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+    if (typeof value === 'string' && /^https?:$/.test(URL.parse(value)?.protocol ?? ''))
         return value;
     throw new UnknownAnswer(`${method}: no signed URL`);
+}
+/** Returns the same URL after masking its signature: in the URL's form, which can be printed, and in that of `URLSearchParams`. */
+function maskedUrl(url, maskSecret) {
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
+    return url;
 }
 
 
@@ -41239,7 +40507,7 @@ function signedUrl(value, method) {
 /* harmony export */   rg: () => (/* binding */ chooseWanted),
 /* harmony export */   to: () => (/* binding */ requireArtifactName)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -41254,37 +40522,21 @@ function requireArtifactName(name) {
     const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
     throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" is not a valid name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
-/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
+/** Returns whether a text is a pattern for names: it contains a `*` (any characters) or a `?` (one character). */
 function isPattern(text) {
     return /[*?]/.test(text);
 }
-/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is proportional to both lengths. */
 function matchesPattern(pattern, name) {
-    let at = 0;
-    let position = 0;
-    // The position of the last `*`, and of the end of its match.
-    let star = -1;
-    let swallowed = 0;
-    while (position < name.length) {
-        if (pattern[at] === '*') {
-            star = at;
-            at += 1;
-            swallowed = position;
-        }
-        else if (pattern[at] === '?' || pattern[at] === name[position]) {
-            at += 1;
-            position += 1;
-        }
-        else if (star >= 0) {
-            swallowed += 1;
-            position = swallowed;
-            at = star + 1;
-        }
-        else {
-            return false;
-        }
+    // Whether the part of the pattern read so far matches the first `length` characters of the name.
+    let matches = Array.from({ length: name.length + 1 }, (_, length) => length === 0);
+    for (const mark of pattern.split('')) {
+        const shortest = matches.indexOf(true);
+        matches = matches.map((_, length) => mark === '*'
+            ? shortest >= 0 && length >= shortest
+            : matches[length - 1] === true && (mark === '?' || mark === name[length - 1]));
     }
-    return /^\**$/.test(pattern.slice(at));
+    return matches.at(-1) === true;
 }
 // A wanted artifact is given by its name, a pattern, or `id:` and its id, which can't be a name.
 const wantedId = /^id:(\d+)$/;
@@ -41298,7 +40550,7 @@ function isWanted(wanted, { id, name }) {
     return wantedNumber === undefined ? matchesPattern(wanted, name) : wantedNumber === String(id);
 }
 /**
- * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Each is returned once.
+ * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Returns each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseWanted(names, ids) {
@@ -41310,19 +40562,11 @@ function chooseWanted(names, ids) {
         return [...new Set(ids)].map((id) => `id:${id}`);
     if (names.length === 0)
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-    names.forEach(requireNameOrPattern);
+    for (const name of names) {
+        const parts = isPattern(name) ? name.split(/[*?]+/).filter((part) => part !== '') : [name];
+        parts.forEach(requireArtifactName);
+    }
     return [...new Set(names)];
-}
-/**
- * Checks a name or a pattern of artifacts.
- * @throws HandoverError `invalid-input`
- */
-function requireNameOrPattern(text) {
-    if (!isPattern(text))
-        requireArtifactName(text);
-    for (const part of text.split(/[*?]+/))
-        if (part !== '')
-            requireArtifactName(part);
 }
 
 
@@ -41334,22 +40578,26 @@ function requireNameOrPattern(text) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
 /* harmony export */   PF: () => (/* binding */ blobName),
-/* harmony export */   ZD: () => (/* binding */ hexOf),
 /* harmony export */   Zg: () => (/* binding */ isOtherDigest),
+/* harmony export */   ep: () => (/* binding */ blobDigest),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
+/* unused harmony export hexOf */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 
-const pattern = /^sha256:[0-9a-f]{64}$/;
 function isDigest(text) {
-    return typeof text === 'string' && pattern.test(text);
+    return typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 }
-/** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
+/** Returns whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
 function isOtherDigest(text) {
     return (typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text));
 }
-/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
+/** Returns the digest in the path of a blob in an OCI layout or a tarball; undefined for another path. */
+function blobDigest(path) {
+    return parseDigest(/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? '');
+}
+/** Parses `sha256:<hex>`, or the bare hex that some clients print. Returns undefined for anything else. */
 function parseDigest(text) {
     const full = text.includes(':') ? text : `sha256:${text}`;
     return isDigest(full) ? full : undefined;
@@ -41378,7 +40626,7 @@ function digestOf(bytes) {
 /* harmony export */   gQ: () => (/* binding */ explainRunner)
 /* harmony export */ });
 /* unused harmony export runnerPlatform */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -41391,7 +40639,6 @@ const architectures = new Map([
     ['X64', 'amd64'],
     ['ARM64', 'arm64'],
 ]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
 /**
  * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
  * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
@@ -41402,10 +40649,8 @@ function runnerPlatform({ architecture }) {
         return { os: 'linux', architecture: known };
     throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
 }
-/**
- * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
- * for Linux containers.
- */
+// Most Windows and macOS runners, and those of other architectures, have no engine for Linux containers.
+/** Explains an error by the runner, if that is the cause. */
 function explainRunner(error, { os, architecture }) {
     const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
     if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
@@ -41413,7 +40658,7 @@ function explainRunner(error, { os, architecture }) {
     const { code } = error;
     if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
         return error;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64). Or start an engine with Linux containers on this runner in a step before.', error);
 }
 /** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
 function parseEngineName(text) {
@@ -41440,9 +40685,10 @@ function requireDocker(engine, what) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   C: () => (/* binding */ imageStores)
+/* harmony export */   C: () => (/* binding */ imageStores),
+/* harmony export */   W: () => (/* binding */ dockerStore)
 /* harmony export */ });
-/** All kinds of image stores. A new one gets a row here, and no other code compares stores. */
+/** All kinds of image stores. A new one gets a row here, and `dockerStore` recognizes it. No other code compares stores. */
 const imageStores = {
     // It keeps the whole tarball next to the unpacked layers during a load.
     classic: {
@@ -41467,6 +40713,10 @@ const imageStores = {
         returnsConfig: false,
     },
 };
+/** Returns the store of a Docker engine, from the `DriverStatus` in its info. */
+function dockerStore(driverStatus) {
+    return driverStatus.includes('io.containerd.snapshotter') ? imageStores.containerd : imageStores.classic;
+}
 
 
 /***/ }),
@@ -41478,6 +40728,7 @@ const imageStores = {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   fT: () => (/* binding */ configFault),
+  KD: () => (/* binding */ contentsOf),
   L_: () => (/* binding */ formatManifest),
   YG: () => (/* binding */ invalidLayout),
   H3: () => (/* binding */ isAttestation),
@@ -41496,8 +40747,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // UNUSED EXPORTS: formatIndex, isAttestationOf
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
@@ -41507,12 +40758,15 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/base/strict-json.js
 
 
+
 /** Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null: Go ignores it. */
 function readStrictJson(bytes, shape) {
     try {
         const text = textOf(bytes);
-        requireGrammar(text);
-        return { value: new Reader(text).document(shape) };
+        // Go and JavaScript accept the same grammar (RFC 8259). They differ only in how they interpret valid text.
+        if ((0,errors/* attempt */.CD)(() => JSON.parse(text), undefined) === undefined)
+            throw new Refusal('is not one JSON value');
+        return { value: new Reader(text).value(shape) };
     }
     catch (error) {
         if (error instanceof Refusal)
@@ -41525,68 +40779,55 @@ class Refusal extends Error {
 function textOf(bytes) {
     if (bytes.length > limits/* limits */.F.jsonBytes)
         throw new Refusal(`has more than ${String(limits/* limits */.F.jsonBytes)} bytes`);
-    try {
-        const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-        if (text.startsWith('\ufeff'))
-            throw new Refusal('begins with a byte-order mark');
-        return text;
-    }
-    catch (error) {
-        throw error instanceof Refusal ? error : new Refusal('is not UTF-8');
-    }
-}
-// Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
-function requireGrammar(text) {
-    try {
-        JSON.parse(text);
-    }
-    catch {
-        throw new Refusal('is not one JSON value');
-    }
+    const text = (0,errors/* attempt */.CD)(() => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes), undefined);
+    if (text === undefined)
+        throw new Refusal('is not UTF-8');
+    if (text.startsWith('\ufeff'))
+        throw new Refusal('begins with a byte-order mark');
+    return text;
 }
 /**
- * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
+ * Folds a member name so that two names are equal here if they are equal in Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 function foldedName(name) {
-    // Of ASCII, only capitals fold.
+    // In ASCII, only capitals fold.
     if (/^[ -@[-~]*$/.test(name))
         return name;
     return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
 }
 const noMembers = {};
 const spellings = new WeakMap();
-/** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
+/** Returns the known names by their folded form. Computed once per shape, because a document may have millions of objects. */
 function spellingsOf(members) {
     const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
     spellings.set(members, found);
     return found;
 }
-/** Reads a text whose grammar is valid. */
+/** Reads grammatically valid JSON. */
 class Reader {
     #text;
     #at = 0;
     #values = 0;
-    /** Where the reader is: the names and positions from the top. */
+    /** The path to the current value: names and positions from the top. */
     #path = [];
     constructor(text) {
         this.#text = text;
     }
-    document(shape) {
-        return this.#value(shape);
-    }
-    #inside(step, shape) {
+    /** @param fitsNull whether the value may be null here */
+    #inside(step, shape, fitsNull) {
         this.#path.push(step);
-        const value = this.#value(shape);
+        const value = this.value(shape);
+        if (value === null)
+            this.#require(fitsNull, shape);
         this.#path.pop();
         return value;
     }
-    #value(shape) {
-        const path = this.#path;
+    value(shape) {
         this.#values += 1;
         if (this.#values > limits/* limits */.F.jsonValues)
             throw new Refusal(`has more than ${String(limits/* limits */.F.jsonValues)} values`);
-        if (path.length > limits/* limits */.F.jsonDepth)
+        if (this.#path.length > limits/* limits */.F.jsonDepth)
             throw new Refusal(`is nested deeper than ${String(limits/* limits */.F.jsonDepth)} levels`);
         switch (this.#next()) {
             case '{':
@@ -41594,17 +40835,16 @@ class Reader {
             case '[':
                 return this.#list(shape);
             case '"':
-                requireType(shape === 'any' || shape === 'string', shape, path);
+                this.#require(shape === 'any' || shape === 'string', shape);
                 return this.#string();
             default:
                 return this.#word(shape);
         }
     }
     #object(shape) {
-        const path = this.#path;
         const isMap = typeof shape === 'object' && 'values' in shape;
         const known = typeof shape === 'object' && 'members' in shape ? shape.members : noMembers;
-        requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
+        this.#require(shape === 'any' || isMap || known !== noMembers, shape);
         const names = new Map();
         const spelled = spellingsOf(known);
         const members = this.#items('}', () => {
@@ -41612,38 +40852,27 @@ class Reader {
             const key = isMap ? name : foldedName(name);
             const twin = names.get(key);
             if (twin !== undefined)
-                throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
+                throw new Refusal(`has ${said(twin)} and ${said(name)} ${this.#place()}, which engines treat as the same name`);
             const spelling = spelled.get(key) ?? name;
             if (spelling !== name)
-                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelling)} to an engine`);
+                throw new Refusal(`has ${said(name)} ${this.#place()}, which is ${said(spelling)} to an engine`);
             if (name === '__proto__')
-                throw new Refusal(`has ${said(name)} ${at(path)}`);
+                throw new Refusal(`has ${said(name)} ${this.#place()}`);
             names.set(key, name);
             this.#next();
             this.#at += 1;
             const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
-            const value = this.#inside(name, own);
-            // Go turns null into an empty string.
-            if (value === null && isMap)
-                requireType(own !== 'string', own, [...path, name]);
-            return [name, value];
+            // In a map, Go turns null into an empty string.
+            return [name, this.#inside(name, own, !isMap || own !== 'string')];
         });
         return Object.fromEntries(members);
     }
     #list(shape) {
-        const path = this.#path;
         const isList = typeof shape === 'object' && 'items' in shape;
-        requireType(shape === 'any' || isList, shape, path);
+        this.#require(shape === 'any' || isList, shape);
         const own = isList ? shape.items : 'any';
-        let position = 0;
-        return this.#items(']', () => {
-            const value = this.#inside(position, own);
-            // Go turns null into an empty item.
-            if (value === null)
-                requireType(own === 'any', own, [...path, position]);
-            position += 1;
-            return value;
-        });
+        // Go turns null into an empty item.
+        return this.#items(']', (position) => this.#inside(position, own, own === 'any'));
     }
     /** Reads items between two brackets, up to `end`. */
     #items(end, item) {
@@ -41653,13 +40882,12 @@ class Reader {
             if (this.#next() === ',')
                 this.#at += 1;
             this.#next();
-            items.push(item());
+            items.push(item(items.length));
         }
         this.#at += 1;
         return items;
     }
     #string() {
-        const path = this.#path;
         const start = this.#at;
         do
             this.#at = this.#text.indexOf('"', this.#at + 1);
@@ -41668,9 +40896,9 @@ class Reader {
         const quoted = this.#text.slice(start, this.#at);
         const text = quoted.includes('\\') ? String(JSON.parse(quoted)) : quoted.slice(1, -1);
         if (text.includes('\0'))
-            throw new Refusal(`has a NUL ${at(path)}`);
+            throw new Refusal(`has a NUL ${this.#place()}`);
         if (!text.isWellFormed())
-            throw new Refusal(`has a lone surrogate ${at(path)}`);
+            throw new Refusal(`has a lone surrogate ${this.#place()}`);
         return text;
     }
     #isEscaped() {
@@ -41680,17 +40908,19 @@ class Reader {
         return (this.#at - before) % 2 === 0;
     }
     #word(shape) {
-        const path = this.#path;
-        const word = this.#pass(/[-+.\w]*/y);
+        const pattern = /[-+.\w]*/y;
+        pattern.lastIndex = this.#at;
+        const [word = ''] = pattern.exec(this.#text) ?? [];
+        this.#at += word.length;
         if (word === 'null')
             return null;
         if (word === 'true' || word === 'false') {
-            requireType(shape === 'any' || shape === 'boolean', shape, path);
+            this.#require(shape === 'any' || shape === 'boolean', shape);
             return word === 'true';
         }
         // Go refuses 1.0 and 1e3 as integers, and JavaScript rounds numbers beyond 2^53.
         const isExact = /^(?:0|-?[1-9]\d*)$/.test(word) && Number.isSafeInteger(Number(word));
-        requireType(shape === 'any' || (shape === 'integer' && isExact), shape, path);
+        this.#require(shape === 'any' || (shape === 'integer' && isExact), shape);
         return Number(word);
     }
     /** Skips blanks and returns the next character, without consuming it. */
@@ -41703,16 +40933,13 @@ class Reader {
         const code = this.#text.charCodeAt(this.#at);
         return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
     }
-    #pass(pattern) {
-        pattern.lastIndex = this.#at;
-        const [passed = ''] = pattern.exec(this.#text) ?? [];
-        this.#at += passed.length;
-        return passed;
+    #require(fits, shape) {
+        if (!fits)
+            throw new Refusal(`has something other than ${typeName(shape)} ${this.#place()}`);
     }
-}
-function requireType(fits, shape, path) {
-    if (!fits)
-        throw new Refusal(`has something other than ${typeName(shape)} ${at(path)}`);
+    #place() {
+        return this.#path.length === 0 ? 'at its top' : `in ${(0,base_text/* quoteForeign */.xS)(this.#path.join('.'), 120)}`;
+    }
 }
 function typeName(shape) {
     if (typeof shape === 'object')
@@ -41722,9 +40949,6 @@ function typeName(shape) {
 function said(name) {
     return `"${(0,base_text/* quoteForeign */.xS)(name, 80)}"`;
 }
-function at(path) {
-    return path.length === 0 ? 'at its top' : `in ${(0,base_text/* quoteForeign */.xS)(path.join('.'), 120)}`;
-}
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
@@ -41733,12 +40957,12 @@ var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var image_reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
-// The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
+// The shapes of the documents that define an image, as in the engines' structs. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
 // daemon/internal/image/tarexport; docker-image-spec 1.3 (specs-go/v1).
 const strings = { items: 'string' };
 const stringMap = { values: 'string' };
-/** A set: only its member names matter. */
+/** A Go set: only its member names matter. */
 const names = { values: { members: {} } };
 const platform = {
     architecture: 'string',
@@ -41759,7 +40983,7 @@ const descriptor = {
         artifactType: 'string',
     },
 };
-/** A manifest or an index. Both have the members of the other, so that a document can't be both. */
+/** A manifest or an index. The shape has the members of both, so that a document can't be both. */
 const manifestShape = {
     members: {
         schemaVersion: 'integer',
@@ -41860,7 +41084,7 @@ const archiveShape = {
 
 
 
-/** How a layer of that format is called in a manifest. */
+/** Returns the media type of a layer in that format. */
 function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
     return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
@@ -41877,13 +41101,13 @@ const mediaTypes = {
 function isIndex(descriptor) {
     return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
 }
-/** Whether a manifest's config is an image's: a signature or a chart has another one. */
+/** Returns whether a manifest's config is an image config. Signatures and charts have other types. */
 function isImageConfig({ mediaType }) {
     return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
 /**
- * What is wrong between an image's config and the manifest that names it; undefined when they fit. A registry or an engine refuses
- * such an image later, after the step.
+ * Returns how an image's config contradicts its manifest, or undefined if they match. A registry or an engine would refuse such an
+ * image later, after the step.
  * @returns the end of a sentence whose subject is the manifest
  */
 function configFault({ config, layers }, bytes, { diffIds }) {
@@ -41895,7 +41119,7 @@ function configFault({ config, layers }, bytes, { diffIds }) {
         return undefined;
     return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
 }
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+/** Returns whether a descriptor is an attestation, stored as a manifest of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
 }
@@ -41904,14 +41128,14 @@ function isAttestationOf(descriptor, image) {
     return isAttestation(descriptor) && descriptor.annotations['vnd.docker.reference.digest'] === image;
 }
 /**
- * Returns the image's names in an index. The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes
- * a tag alone (`v1`), which names no repository. skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a
- * reference as the image's name.
+ * Returns the image's names in an index. The first annotation is containerd's, and contains a full reference. BuildKit writes only a
+ * tag (`v1`) to the other one, without a repository. skopeo writes the name from its command line (`oci-archive:FILE:app:v1`), and
+ * docker load uses a reference there as the image's name.
  */
 function namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
     const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    // Some tools write something else there.
+    // Some tools write other text there.
     const reference = name === undefined ? undefined : (0,errors/* attempt */.CD)(() => (0,image_reference/* parseReference */.F2)(name), undefined);
     return reference === undefined ? [] : [reference];
 }
@@ -41923,14 +41147,11 @@ function parseIndex(bytes, where) {
         throw invalid(where, 'an image index', bytes);
     return (0,json/* objectsOf */.iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
 }
-/**
- * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
- * @throws HandoverError `tarball-invalid`
- */
+/** Returns whether a document is an index (OCI image-spec, image-index.md). Throws `tarball-invalid`. */
 function isIndexDocument(bytes, where) {
     return manifest_document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
 }
-/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+/** @throws HandoverError `tarball-invalid`, including for layers with `urls` and nondistributable layers */
 function parseManifest(bytes, where) {
     const value = manifest_document(bytes, manifestShape, where, 'an image manifest');
     requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
@@ -41938,13 +41159,18 @@ function parseManifest(bytes, where) {
     const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
     if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
         throw invalid(where, 'an image manifest', bytes);
+    const layers = (0,json/* objectsOf */.iZ)(value['layers']);
+    if (layers.length > limits/* limits */.F.layers)
+        throw invalid(where, `a manifest of at most ${String(limits/* limits */.F.layers)} layers`, Buffer.from(`${String(layers.length)} layers`));
     return {
+        bytes,
+        digest: (0,image_digest/* digestOf */.ol)(bytes),
         mediaType: (0,json/* stringOr */.JI)(value['mediaType'], '') || mediaTypes.manifest,
         config: parseDescriptor(value['config'], where),
-        layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
+        layers: layers.map((layer) => parseDescriptor(layer, where)),
     };
 }
-/** Refuses a document that is a manifest to one reader and an index to another (containerd, core/images/image.go, validateMediaType). */
+/** Throws for a document that one reader takes for a manifest and another for an index (containerd, core/images/image.go, validateMediaType). */
 function requireKind(value, where, types, foreign) {
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
     if (!types.includes(mediaType))
@@ -41953,15 +41179,7 @@ function requireKind(value, where, types, foreign) {
     if (member !== undefined)
         throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
-function requireCount(layers, where) {
-    if (layers.length <= limits/* limits */.F.layers)
-        return layers;
-    throw invalid(where, `a manifest of at most ${String(limits/* limits */.F.layers)} layers`, Buffer.from(`${String(layers.length)} layers`));
-}
-/**
- * @param size of an image's config, in bytes
- * @throws HandoverError `tarball-invalid` when no engine could take it
- */
+/** @throws HandoverError `tarball-invalid` when a config of `size` bytes is too large for every engine */
 function requireConfigSize(size) {
     if (size <= limits/* limits */.F.jsonBytes)
         return;
@@ -41978,18 +41196,17 @@ function parseConfig(bytes, where) {
     if (other !== undefined)
         throw unsupportedDigest(where, other);
     if (!diffIds.every(image_digest/* isDigest */.Bc))
-        throw ambiguous(where, 'has a diff ID that is no sha256 digest');
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
+        throw ambiguous(where, 'has a diff ID that is not a sha256 digest');
+    const config = (0,json/* objectOf */.Xy)(value['config']);
     return {
         platform: (0,image_platform/* platformIn */.NO)(value),
         diffIds,
         labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
-        ...(created === undefined ? {} : { created }),
+        created: (0,json/* stringOr */.JI)(value['created'], undefined),
     };
 }
-/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+/** @throws HandoverError `tarball-invalid`, including for layers with `urls` and nondistributable layers */
 function parseArchiveManifest(bytes, where) {
     const value = strict(bytes, archiveShape, where, 'a list of images');
     if (!Array.isArray(value))
@@ -41998,24 +41215,26 @@ function parseArchiveManifest(bytes, where) {
         const config = image['Config'];
         if (typeof config !== 'string')
             throw invalid(where, 'a list of images with a Config each', bytes);
-        const sources = (0,json/* isObject */.Gv)(image['LayerSources']) ? Object.values(image['LayerSources']) : [];
+        const sources = Object.values((0,json/* objectOf */.Xy)(image['LayerSources']));
         for (const source of (0,json/* objectsOf */.iZ)(sources))
             requireHere(source, where);
         return { config, repoTags: (0,json/* stringsOf */.iw)(image['RepoTags']), layers: (0,json/* stringsOf */.iw)(image['Layers']) };
     });
 }
+/** Creates the manifest for a config and its layers. */
 function formatManifest(config, layers) {
-    const manifestBytes = Buffer.from(JSON.stringify({
+    const bytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
         mediaType: mediaTypes.manifest,
         config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
         layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }));
-    return { manifestBytes, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes), manifestMediaType: mediaTypes.manifest };
+    return parseManifest(bytes, 'the new manifest');
 }
 /**
- * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
- * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
+ * Creates an index of images for several platforms, sorted by platform name so that the same images give the same bytes. If all
+ * manifests are Docker's, creates a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images,
+ * as in BuildKit's indexes.
  */
 function formatIndex(images) {
     const byName = images.toSorted((one, other) => formatPlatform(one.platform) < formatPlatform(other.platform) ? -1 : 1);
@@ -42035,7 +41254,7 @@ function formatIndex(images) {
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
-    const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && mediaTypePattern.test(mediaType);
     if ((0,image_digest/* isOtherDigest */.Zg)(digest))
         throw unsupportedDigest(where, digest);
     if (!isDescriptor)
@@ -42045,22 +41264,20 @@ function parseDescriptor(value, where) {
     const data = (0,json/* stringOr */.JI)(value['data'], '');
     if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
         throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-    // An attestation's is `unknown`; some tools leave members out.
+    // An attestation has the platform `unknown`, and some tools omit members.
     const isKnown = (0,json/* isObject */.Gv)(platform) && [platform['os'], platform['architecture']].every((text) => (0,json/* stringOr */.JI)(text, ''));
     return {
         mediaType,
         digest,
         size,
-        ...(isKnown ? { platform: (0,image_platform/* platformIn */.NO)(platform) } : {}),
+        platform: isKnown ? (0,image_platform/* platformIn */.NO)(platform) : undefined,
         annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
-/** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
-function isMediaType(text) {
-    return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
+// Empty, or a media type of RFC 6838, section 4.2, because it will be sent in a header.
+const mediaTypePattern = /^(?:[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126})?$/i;
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
-/** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
+/** Throws for content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
 function requireHere({ urls, digest, mediaType }, where) {
     const [url] = (0,json/* arrayOf */.jk)(urls);
     const type = (0,json/* stringOr */.JI)(mediaType, '');
@@ -42094,7 +41311,19 @@ function invalid(where, expected, bytes) {
 function startOf(bytes) {
     return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+/** Returns an image's contents from its config and one of its manifests. */
+function contentsOf(configBytes, config, manifest) {
+    return {
+        configDigest: manifest.config.digest,
+        configBytes,
+        config,
+        manifestDigest: manifest.digest,
+        manifestBytes: manifest.bytes,
+        manifestMediaType: manifest.mediaType,
+        layers: manifest.layers,
+    };
+}
+/** Returns the error for an OCI layout that a builder or an engine has written for this step. */
 function invalidLayout(message) {
     return (0,errors/* invalidTarball */.EK)(message, 'Run the export again; if it repeats, report the builder and its version.');
 }
@@ -42114,13 +41343,13 @@ function invalidLayout(message) {
 /* harmony export */   qE: () => (/* binding */ isKnown),
 /* harmony export */   tj: () => (/* binding */ platformOf)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 
 
 
-/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
+/** @throws HandoverError `invalid-input` when the text is not a single `os/arch[/variant]` */
 function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
@@ -42140,29 +41369,29 @@ const architectureNames = {
 /** Returns a platform with the usual name of its architecture, and without a default variant. */
 function platformOf(os, name, variant) {
     const architecture = architectureNames[name] ?? (name || unknown);
-    // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
+    // Default variants of containerd/platforms: v8 for arm64, v1 for amd64.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
-    return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+    return { os, architecture, variant: variant === '' || isDefault ? undefined : variant };
 }
-/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+/** Reads the platform in a config or a descriptor. The default os is Linux. */
 function platformIn({ os, architecture, variant }) {
     return platformOf((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(os, '') || 'linux', (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(architecture, ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(variant, undefined));
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
 }
-/** Whether two platforms are one; an unknown architecture may be any. */
+/** Returns whether two platforms are the same. An unknown architecture matches any. */
 function samePlatform(one, other) {
     if (!isKnown(one) || !isKnown(other))
         return one.os === other.os;
     const textOf = ({ os, architecture, variant }) => formatPlatform(platformOf(os, architecture, variant));
     return textOf(one) === textOf(other);
 }
-/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
+/** Returns whether an engine on platform `host` can run images for `image`: same os and architecture, any variant. */
 function runsOn(image, host) {
     return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
-/** Returns whether the architecture is known. Engines also load images without one. */
+/** Returns whether the architecture is known. Engines also load images without an architecture. */
 function isKnown({ architecture }) {
     return architecture !== unknown;
 }
@@ -42180,7 +41409,7 @@ function isKnown({ architecture }) {
 /* harmony export */   xD: () => (/* binding */ recordName)
 /* harmony export */ });
 /* unused harmony exports attestationsName, formatRecord */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(1453);
@@ -42196,45 +41425,37 @@ function isKnown({ architecture }) {
 
 /** The record's file name within the artifact. */
 const recordName = 'image-handover.json';
-/** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
+/** The artifact's tar with the image's attestations: their blobs, and as `index.json` the index of the image and the attestations. */
 const attestationsName = 'image-attestations.tar';
-/** The version of its format. */
 const recordSchema = 1;
-/** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-corrupt', `The record ${recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
-/** @param bytes of a record that is too large */
-function tooLarge(bytes) {
-    return invalidTarball(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
-}
-/** @param why in words that go on after a colon */
+/** @param why the reason, to follow a colon */
 function corrupt(why, cause) {
     return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The record ${recordName} in the artifact can't be used: ${why}.`, cause);
 }
-/** All images of a record, the first one first. */
+/** Returns all images of a record, with the main image first. */
 function imagesOf(record) {
     return [record, ...(record.further ?? [])];
 }
-/**
- * Formats a record for the artifact.
- * @throws HandoverError `tarball-invalid` if it would be too large to be read
- */
+/** @throws HandoverError `tarball-invalid` if the record would exceed the limit for reading */
 function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
     const text = {
         schema: recordSchema,
         ...formatImage(rest),
-        ...(further === undefined ? {} : { further: further.map(formatImage) }),
-        ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
+        further: further?.map(formatImage),
+        pushedReference: pushedReference && formatReference(pushedReference),
     };
     const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-    if (Buffer.byteLength(formatted) > limits.recordBytes)
-        throw tooLarge(Buffer.byteLength(formatted));
-    return formatted;
+    const bytes = Buffer.byteLength(formatted);
+    if (bytes <= limits.recordBytes)
+        return formatted;
+    throw invalidTarball(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
 function formatImage({ references, platform, ...rest }) {
     return { references: references.map(formatReference), platform: formatPlatform(platform), ...rest };
@@ -42251,29 +41472,32 @@ function parseRecord(text) {
         throw corrupt(`it is not a JSON object: "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_6__/* .quoteForeign */ .xS)(text, 80)}"`);
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
-    const created = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined);
-    const pushed = value['pushedReference'];
     const record = {
         ...image(value),
-        ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
-        ...(created === undefined ? {} : { created }),
+        further: given(value, 'further', furtherImages),
+        created: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value['created'], undefined),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
-        ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
-        ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe) }),
-        ...times(value['times']),
+        indexDigest: given(value, 'indexDigest', digest),
+        pushedReference: given(value, 'pushedReference', (from, name) => parsed('its pushed reference', from[name], _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parsePinnedReference */ .Pe)),
+        times: times(value['times']),
     };
     requireInside(record);
     return record;
 }
-function furtherImages(value) {
+/** Reads an optional member. */
+function given(from, name, read) {
+    return from[name] === undefined ? undefined : read(from, name);
+}
+function furtherImages(from, name) {
+    const value = from[name];
     const items = Array.isArray(value) ? value : [value];
     if (items.length >= _base_limits_js__WEBPACK_IMPORTED_MODULE_2__/* .limits */ .F.images)
         throw corrupt(`it lists ${String(items.length)} further images`);
-    // An ignored one would be a missing image.
+    // If an item were ignored, its image would be missing.
     if (!items.every(_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv))
         throw corrupt('a further image in it is not a JSON object');
     return items.map(image);
@@ -42287,17 +41511,15 @@ function image(value) {
         diffIds: digests(value, 'diffIds'),
         labels: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringMapOf */ .pn)(value['labels']),
         layers: layers(value),
-        ...place(value, 'configAt'),
-        ...place(value, 'manifestAt'),
+        configAt: given(value, 'configAt', place),
+        manifestAt: given(value, 'manifestAt', place),
     };
 }
-function place(value, name) {
-    const found = value[name];
-    if (found === undefined)
-        return {};
+function place(from, name) {
+    const found = from[name];
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(found))
-        throw corrupt(`its ${name} is no place in the tarball`);
-    return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
+        throw corrupt(`its ${name} is not a position in the tarball`);
+    return { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') };
 }
 function references(value) {
     const texts = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringsOf */ .iw)(value);
@@ -42308,12 +41530,7 @@ function references(value) {
     return texts.map((text) => parsed('a reference in it', text, _reference_js__WEBPACK_IMPORTED_MODULE_5__/* .parseTaggedReference */ .$R));
 }
 function parsed(what, value, parse) {
-    try {
-        return parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, ''));
-    }
-    catch (error) {
-        throw corrupt(`${what} is malformed`, error);
-    }
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .translated */ .vE)(() => parse((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, '')), (error) => corrupt(`${what} is malformed`, error));
 }
 function layers(value) {
     const items = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectsOf */ .iZ)(value['layers']);
@@ -42323,13 +41540,13 @@ function layers(value) {
         digest: digest(item, 'digest'),
         size: byteCount(item, 'size'),
         mediaType: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['mediaType'], ''),
-        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
+        offset: given(item, 'offset', byteCount),
     }));
 }
 function requireInside(record) {
-    const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
+    const isOutside = ({ offset, size }) => offset !== undefined && offset + size > record.tarballSize;
     for (const { layers, configAt, manifestAt } of imagesOf(record)) {
-        const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+        const outside = layers.find(isOutside);
         if (outside !== undefined)
             throw corrupt(`layer ${outside.digest} lies outside the tarball`);
         if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
@@ -42337,7 +41554,7 @@ function requireInside(record) {
     }
 }
 function producer(value) {
-    const from = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value) ? value : {};
+    const from = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .objectOf */ .Xy)(value);
     return {
         repository: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['repository'], ''),
         runId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['runId'], ''),
@@ -42346,14 +41563,14 @@ function producer(value) {
         jobKey: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(from['jobKey'], ''),
     };
 }
-// They are shown, and nothing is decided by them: what is no time is left out.
+// The times are only displayed, and no decision depends on them. So invalid times are omitted.
 function times(value) {
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(value))
-        return {};
+        return undefined;
     const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(began) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(started) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(built) || !(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isByteCount */ .A0)(ready))
-        return {};
-    return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
+        return undefined;
+    return began <= started && started <= built && built <= ready ? { began, started, built, ready } : undefined;
 }
 function fileName(value) {
     const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(value, '');
@@ -42405,7 +41622,7 @@ function byteCount(from, name) {
 /* harmony export */   Ys: () => (/* binding */ canonicalReference)
 /* harmony export */ });
 /* unused harmony exports isTag, isImageId, registryHost, repeatedName */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
 
@@ -42416,27 +41633,24 @@ const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
-const tagPattern = /^\w[\w.-]{0,127}$/;
-// Of the full form, without the registry.
-const maxPathLength = 255;
-/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
+/** Returns whether a text is a valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 function isTag(text) {
-    return tagPattern.test(text);
+    return /^\w[\w.-]{0,127}$/.test(text);
 }
 /**
- * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
- * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ * Returns whether a text can only be meant as an image ID: complete, or its first 12 or more digits (`docker image ls` prints 12),
+ * with or without `sha256:`. A repository whose name consists only of such digits needs an explicit tag.
  */
 function isImageId(text) {
     return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
 }
-// What no engine takes for a name (distribution/reference, ParseAnyReference).
+// Engines never accept this as a name (distribution/reference, ParseAnyReference).
 function isWholeId(text) {
     return /^[0-9a-f]{64}$/i.test(text);
 }
 /**
- * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
- * @throws HandoverError `invalid-input` naming what is wrong with the text
+ * Parses one reference. Converts upper-case letters in the repository to lower case, as registries require.
+ * @throws HandoverError `invalid-input` with the reason
  */
 function parseReference(text) {
     const given = text.trim();
@@ -42445,7 +41659,8 @@ function parseReference(text) {
     if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
         throw invalid(text, 'it is an image ID, not a reference');
     }
-    const { name, tag, digest } = split(given);
+    // A colon before the last slash belongs to a registry's port.
+    const [, name = '', tag, digest] = /^([^@]*?)(?::([^:/@]*))?(?:@(.*))?$/s.exec(given) ?? [];
     if (tag !== undefined && !isTag(tag)) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
     }
@@ -42453,25 +41668,10 @@ function parseReference(text) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
     }
     const repository = parseRepository(name.toLowerCase(), text);
-    // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
+    // In any spelling, an engine would search for an image ID or its first digits (moby, daemon/images/image.go).
     if (repository === 'sha256')
         throw invalid(text, 'it would be an image ID, not a reference');
-    return {
-        repository,
-        ...(tag === undefined ? {} : { tag }),
-        ...(digest === undefined ? {} : { digest }),
-        ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
-    };
-}
-function split(given) {
-    const at = given.indexOf('@');
-    const digest = at < 0 ? undefined : given.slice(at + 1);
-    const rest = at < 0 ? given : given.slice(0, at);
-    const colon = rest.lastIndexOf(':');
-    // A colon before the last slash belongs to a registry's port.
-    if (colon < 0 || rest.includes('/', colon))
-        return { name: rest, tag: undefined, digest };
-    return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
+    return { repository, tag, digest, loweredFrom: name === name.toLowerCase() ? undefined : given };
 }
 function parseRepository(name, text) {
     const registry = registryOf(name);
@@ -42482,22 +41682,21 @@ function parseRepository(name, text) {
     if (!path.test(rest))
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
     const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
-    if (library.length + rest.length > maxPathLength)
+    if (library.length + rest.length > 255)
         throw invalid(text, 'its repository is longer than 255 characters');
     return familiar(name);
 }
-/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+/** Returns the registry that a repository begins with; undefined for a Docker Hub repository in its short form. */
 function registryOf(repository) {
-    const slash = repository.indexOf('/');
-    const first = slash < 0 ? '' : repository.slice(0, slash);
+    const first = /^[^/]*(?=\/)/.exec(repository)?.[0] ?? '';
     return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
 }
-/** The same, with Docker Hub's name: `docker.io`. */
+/** Returns the registry of a repository; for Docker Hub, `docker.io`. */
 function registryHost(repository) {
     return registryOf(repository) ?? 'docker.io';
 }
-// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
-// be an image ID keeps its library/.
+// docker.io/library/x, docker.io/x and library/x are the same repository, which `docker image ls` prints as x. The library/
+// is kept if the rest would be an image ID.
 function familiar(repository) {
     const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
     const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
@@ -42506,18 +41705,18 @@ function familiar(repository) {
 function invalid(text, why) {
     return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
 }
-/** The text Docker prints and takes: `charon:local`. */
+/** Returns the text that Docker prints and accepts: `charon:local`. */
 function formatReference(reference) {
     const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
     const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
     return `${reference.repository}${tag}${digest}`;
 }
-/** A name that more than one of these references have, as people write it; undefined when each has its own. */
+/** Returns a name that several of these references share, in its usual spelling; undefined if all names differ. */
 function repeatedName(references) {
     const names = references.map(formatReference);
     return names.find((name, position) => names.indexOf(name) !== position);
 }
-/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
+/** Returns the full reference, with registry and `library/`: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {
     if (registryOf(reference.repository) !== undefined)
         return formatReference(reference);
@@ -42525,7 +41724,7 @@ function canonicalReference(reference) {
     return `docker.io/${library}${formatReference(reference)}`;
 }
 /**
- * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
+ * Parses the name of a handed-over image: tagged (`latest` if no tag is given), without a digest.
  * @throws HandoverError `invalid-input`
  */
 function parseTaggedReference(text) {
@@ -42536,7 +41735,7 @@ function parseTaggedReference(text) {
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
 /**
- * Parses a reference by digest. A tag in it is dropped.
+ * Parses a reference by digest. Drops its tag, if any.
  * @throws HandoverError `invalid-input`
  */
 function parsePinnedReference(text) {
@@ -44640,8 +43839,8 @@ const parse = function (data, opts = {}) {
 
 
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/files.js
@@ -44657,77 +43856,94 @@ var outputs = __nccwpck_require__(197);
 
 /** @param mask called with each text to keep out of the log */
 function actionInputs(mask = outputs/* maskSecret */.$l) {
-    const optional = (name) => read(name).trim() || undefined;
-    const text = (name) => {
-        const value = optional(name);
-        if (value === undefined)
-            throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
-        return value;
-    };
     return {
-        text,
+        text: inputs_text,
         optional,
         unlessNone,
-        orNone: (name) => {
-            const given = unlessNone(name)?.trim();
-            if (given === '')
-                throw givenEmpty(name);
-            return given;
-        },
-        listOrNone: (name) => {
-            if (unlessNone(name) === undefined)
-                return [];
-            const given = list(name);
-            if (given.length === 0)
-                throw givenEmpty(name);
-            return given;
-        },
+        orNone,
+        listOrNone,
         boolean: (name) => {
-            const value = text(name).toLowerCase();
+            const value = inputs_text(name).toLowerCase();
             if (value === 'true' || value === 'false')
                 return value === 'true';
             throw invalid(name, value, 'true or false');
         },
-        integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
-        decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
+        integer: (name, min, max) => number(name, /^\d+$/, 'a whole number', min, max),
+        /** Returns a number with or without decimals. */
+        decimal: (name, min, max) => number(name, /^\d+(?:\.\d+)?$/, 'a number', min, max),
         lines,
         list,
+        /** Returns one `id=value` per line, untrimmed, because a key may need its last line end. Masks the values. */
         secrets: (name) => {
-            const items = rows(read(name))?.map((row) => row.join(','));
-            // Masked before any error, which would be in the log.
-            for (const item of items ?? read(name).split('\n'))
+            const found = rows(read(name))?.map((row) => row.join(','));
+            // Masked before an error is thrown, because the log shows errors.
+            for (const item of found ?? read(name).split('\n'))
                 (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
-            if (items === undefined)
+            if (found === undefined)
                 throw invalid(name, '(not shown)', closedQuotes);
-            return items.filter((item) => item.trim() !== '');
+            return found.filter((item) => item.trim() !== '');
         },
+        /** Returns one `id=path` per line. Masks the content of the files. */
         secretFiles: (name) => {
-            const items = lines(name);
-            for (const item of items)
+            const found = lines(name);
+            for (const item of found)
                 (0,outputs/* maskLines */.sD)(smallFile(inputs_valueOf(item)), mask);
-            return items;
+            return found;
         },
+        /** Returns the `id=VARIABLE` items, separated by line breaks or commas. Masks the values of the variables. */
         secretEnvs: (name) => {
-            const items = list(name);
-            for (const item of items)
+            const found = list(name);
+            for (const item of found)
                 (0,outputs/* maskLines */.sD)(process.env[inputs_valueOf(item)] ?? '', mask);
-            return items;
+            return found;
         },
     };
 }
-// The runner applies a default only if the line is missing (docs/decisions/0022).
+/** Returns a text without surrounding white space. Throws `invalid-input` if it is empty. */
+function inputs_text(name) {
+    const value = optional(name);
+    if (value === undefined)
+        throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
+    return value;
+}
+/** Returns undefined for an empty text. */
+function optional(name) {
+    return read(name).trim() || undefined;
+}
+/** Returns the unchanged text; undefined for `none`, which the runner sets only if the input's line is missing (docs/decisions/0022). */
 function unlessNone(name) {
     const given = read(name);
     return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
 }
+/**
+ * Returns a text, or undefined for the default `none`, which disables a check or selects another image. Throws `invalid-input` for an
+ * empty text, the value of an expression with an undeclared output.
+ */
+function orNone(name) {
+    const given = unlessNone(name)?.trim();
+    if (given === '')
+        throw givenEmpty(name);
+    return given;
+}
+/** Does the same as `orNone` for a list; empty for `none`. */
+function listOrNone(name) {
+    const given = unlessNone(name) === undefined ? undefined : list(name);
+    if (given?.length === 0)
+        throw givenEmpty(name);
+    return given ?? [];
+}
 function givenEmpty(name) {
     return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is empty and would have no effect.`, 'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
-        `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
+        `this job. To disable \`${name}\`, remove the line or set \`none\`, including in a condition: \`\${{ … || 'none' }}\`.`);
 }
+/** Returns one item per line. An item may contain commas, as in the build-args of docker/build-push-action. */
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
 }
-// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
+/**
+ * Returns the items, separated by line breaks or commas, as in the add-hosts of docker/build-push-action. Quotes around a whole line
+ * don't protect its commas (docker/actions-toolkit, util.ts, getList).
+ */
 function list(name) {
     return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -44755,9 +43971,9 @@ function read(name) {
 function inputs_valueOf(item) {
     return item.slice(item.indexOf('=') + 1);
 }
-// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
+// The maximum size of a secret file, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
-/** Returns the text of a file, or an empty one. The build reports a missing file. */
+/** Returns a file's text, or an empty text if it can't be read. The build reports a missing file. */
 function smallFile(path) {
     try {
         return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
@@ -44766,7 +43982,8 @@ function smallFile(path) {
         return '';
     }
 }
-function number(name, value, form, what, min, max) {
+function number(name, form, what, min, max) {
+    const value = inputs_text(name);
     const result = Number(value);
     if (form.test(value) && result >= min && result <= max)
         return result;
@@ -44809,7 +44026,7 @@ function invalid(name, value, expected, hint) {
 /* harmony export */ });
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3360);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_markdown_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9079);
 
 
@@ -44822,10 +44039,7 @@ function setOutputs(outputs) {
 }
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/**
- * Adds Markdown to the job summary. A failure is only a warning.
- * @param details one line for the log, which folds in the summary
- */
+/** Adds Markdown to the job summary. Logs `details`, which the summary folds. A failure is only a warning. */
 async function addSummary(markdown, details) {
     if (details !== undefined)
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .info */ .pq)(details);
@@ -44847,15 +44061,15 @@ async function addSummary(markdown, details) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. The runner rejects an empty one. */
+/** Masks a text in the log. The runner rejects an empty text. */
 function maskSecret(secret) {
     if (secret !== '')
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
-// Shorter ones are part of many words and numbers.
+// Shorter texts are part of many words and numbers.
 const shortestSecret = 4;
 /**
- * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * Masks each line of a secret in the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
  * masked text.
  */
 function maskLines(secret, mask) {
@@ -44868,7 +44082,7 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 8562:
+/***/ 5574:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -44877,12 +44091,12 @@ __nccwpck_require__.d(__webpack_exports__, {
   eF: () => (/* binding */ run)
 });
 
-// UNUSED EXPORTS: failureSummary, readTimeLimit
+// UNUSED EXPORTS: failureSummary, progressTo, readTimeLimit
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 11 modules
 var core = __nccwpck_require__(3360);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/markdown.js
@@ -44924,14 +44138,17 @@ function jobContext(env = process.env) {
     const runId = variable('GITHUB_RUN_ID');
     const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
     return {
+        /** A folder that the runner empties after the job. */
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_.tmpdir)(),
         runtimeToken,
         resultsUrl,
+        /** Whether there is a service for BuildKit's `gha` cache. */
         hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-        // As buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool).
+        /** Whether BuildKit's `gha` cache uses `resultsUrl`, as buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool). */
         usesCacheV2: runtimeToken !== '' &&
             resultsUrl !== '' &&
             ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(variable('ACTIONS_CACHE_SERVICE_V2')),
+        /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
         cacheMode: variable('ACTIONS_CACHE_MODE'),
         noDefaultAttestations: /^(?:1|t|true)$/i.test(variable('BUILDX_NO_DEFAULT_ATTESTATIONS')),
         proxies: (0,proxies/* proxiesOf */._j)(variable),
@@ -44941,25 +44158,41 @@ function jobContext(env = process.env) {
             runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
             commit: variable('GITHUB_SHA'),
         },
+        /** Identifies the job in its run, across attempts. Legs of a matrix may share it; calls of a reusable workflow don't. */
         jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
         runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+        /** Web address of the repository; empty outside of a workflow. */
         repositoryUrl,
+        /** Base URL of the REST API, without a trailing slash. On GitHub Enterprise, it includes a path. */
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         host: workflowHost(variable),
+        /** The repository's maximum retention in days, if the runner sets it. */
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         runnerName: variable('RUNNER_NAME'),
-        event: eventFacts(variable),
+        event: {
+            name: variable('GITHUB_EVENT_NAME'),
+            payload: readPayload(variable('GITHUB_EVENT_PATH')),
+            ref: variable('GITHUB_REF'),
+            refName: variable('GITHUB_REF_NAME'),
+            refType: variable('GITHUB_REF_TYPE'),
+            sha: variable('GITHUB_SHA'),
+            headRef: variable('GITHUB_HEAD_REF'),
+        },
+        /** Docker's configuration, with the logins of earlier steps. */
         dockerConfigFolder,
+        /** Buildx's configuration, with the logins for single repositories. */
         buildxConfigFolder: variable('BUILDX_CONFIG') || (0,external_node_path_.join)(dockerConfigFolder, 'buildx'),
+        /** Docker's logins in the environment, as JSON; may be empty. */
         dockerAuthConfig: variable('DOCKER_AUTH_CONFIG'),
         dockerVariables: variablesOf(env, 'DOCKER_'),
+        /** The variables that docker/metadata-action has set. */
         metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
     };
 }
-// Gitea's runner sets the first (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's sets both (code.forgejo.org/forgejo/runner).
-// Both contain act, which sets the last (nektos/act, pkg/runner/run_context.go). The names of GitHub's hosts are those that its own clients
-// accept (actions/toolkit, artifact, config.ts).
+// Gitea's runner sets GITEA_ACTIONS (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's runner sets both GITEA_ACTIONS and
+// FORGEJO_ACTIONS (code.forgejo.org/forgejo/runner). Both runners contain act, which sets ACT (nektos/act, pkg/runner/run_context.go).
+// GitHub's hosts are those that its own clients accept (actions/toolkit, artifact, config.ts).
 function workflowHost(variable) {
     if (variable('FORGEJO_ACTIONS') === 'true')
         return 'Forgejo';
@@ -44971,15 +44204,12 @@ function workflowHost(variable) {
         ? 'GitHub'
         : 'GitHub Enterprise Server';
 }
-// The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
-// (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
+// The runner sets ACTIONS_ORCHESTRATION_ID to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`. Without a matrix, the
+// leg is `__default` (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
 function jobPath(orchestration) {
     return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
-/**
- * Checks that the step can set outputs and write temporary files.
- * @throws HandoverError `unsupported-host`
- */
+/** Checks that the step can set outputs and write temporary files. Throws `unsupported-host`. */
 function requireRunnerFiles(env = process.env) {
     const { GITHUB_OUTPUT: output = '', RUNNER_TEMP: temp = '', GITHUB_ACTIONS: isRunner } = env;
     if (output !== '')
@@ -44994,11 +44224,11 @@ function requirePath(variable, path, kind) {
     try {
         const found = (0,external_node_fs_.statSync)(path);
         if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-            throw unfit(`${expected}: it is not a ${kind}.`, variable);
+            throw new Error(`it is not a ${kind}`);
         (0,external_node_fs_.accessSync)(path, external_node_fs_.constants.W_OK);
     }
     catch (error) {
-        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
+        throw unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
     }
 }
 function unfit(message, variable, cause) {
@@ -45006,18 +44236,7 @@ function unfit(message, variable, cause) {
         'check the owner of that path.', cause);
 }
 function variablesOf(env, start) {
-    return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
-}
-function eventFacts(variable) {
-    return {
-        name: variable('GITHUB_EVENT_NAME'),
-        payload: readPayload(variable('GITHUB_EVENT_PATH')),
-        ref: variable('GITHUB_REF'),
-        refName: variable('GITHUB_REF_NAME'),
-        refType: variable('GITHUB_REF_TYPE'),
-        sha: variable('GITHUB_SHA'),
-        headRef: variable('GITHUB_HEAD_REF'),
-    };
+    return Object.fromEntries(Object.entries((0,json/* stringMapOf */.pn)(env)).filter(([name]) => name.startsWith(start)));
 }
 /** Reads the event's payload; undefined if it can't be read. */
 function readPayload(path) {
@@ -45031,68 +44250,6 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
-;// CONCATENATED MODULE: ./build/shared/runner/log.js
-
-
-const everyMs = 5000;
-/**
- * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
- * @param print called with each line
- * @internal
- */
-function progressTo(print) {
-    return async (what, total, work) => {
-        const began = performance.now();
-        let bytes = 0;
-        const soFar = (verb, of = '') => {
-            const ms = performance.now() - began;
-            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
-        };
-        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
-        timer.unref();
-        try {
-            const result = await work((more) => void (bytes += more));
-            if (bytes === 0)
-                print(`${what}: nothing`);
-            else
-                soFar('done, ');
-            return result;
-        }
-        catch (error) {
-            if (bytes > 0)
-                soFar('broke off after ', share(bytes, total));
-            throw error;
-        }
-        finally {
-            clearInterval(timer);
-        }
-    };
-}
-/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
-function share(bytes, total) {
-    if (total === 'unknown')
-        return '';
-    if (typeof total === 'object')
-        return bytes > total.atMost ? '' : ` of at most ${(0,base_text/* formatBytes */.z3)(total.atMost)}`;
-    return bytes > total ? '' : ` of ${(0,base_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
-}
-function percent(bytes, total) {
-    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
-}
-// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
-function printLines(message) {
-    (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
-}
-/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
-const runnerLog = {
-    info: printLines,
-    notice: (message) => (0,core/* notice */.lm)(message),
-    warning: (message) => (0,core/* warning */.$e)(message),
-    chapter: core/* group */.Os,
-    progress: progressTo(printLines),
-};
-
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/run.js
@@ -45109,7 +44266,7 @@ const graceMs = 15_000;
 // A cancelled step gets SIGINT, 7.5 s later SIGTERM, and is killed after that (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
 const cancelMs = 7_000;
 /**
- * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * Runs a step, and exits with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
  * runs first.
  */
 async function run(name, step) {
@@ -45128,7 +44285,7 @@ async function run(name, step) {
     const cancel = (signal) => {
         end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
-    // Errors outside of all promises.
+    // Errors that no caller catches.
     const escaped = (error) => void fail(name, error);
     // A closed log is not a failure.
     process.stdout.on('error', () => undefined);
@@ -45148,7 +44305,7 @@ async function run(name, step) {
     }
     return process.exit(1);
 }
-/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+/** Reads how many minutes a step may take: at most 5 days, the limit of a job on a self-hosted runner. @internal */
 function readTimeLimit(inputs) {
     return inputs.decimal('timeout-minutes', 0.001, 7200);
 }
@@ -45173,19 +44330,13 @@ function firstError(error) {
     return firstError(error.suppressed);
 }
 async function report(name, error) {
-    if (!(error instanceof errors/* HandoverError */.Cu)) {
-        const stack = error instanceof Error ? error.stack : undefined;
-        if (stack !== undefined)
-            runnerLog.info(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
-            title: `${name}: unexpected error`,
-        });
-    }
-    else {
-        (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-            title: `${name}: ${error.code}`,
-        });
-    }
+    const isKnown = error instanceof errors/* HandoverError */.Cu;
+    if (!isKnown && error instanceof Error && error.stack !== undefined)
+        runnerLog.info(error.stack);
+    const [title, text] = isKnown
+        ? [error.code, `${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`]
+        : ['unexpected error', `${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`];
+    (0,core/* error */.z3)(text, { title: `${name}: ${title}` });
     await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
 /** Returns the job summary of a failed step. @internal */
@@ -45194,6 +44345,64 @@ function failureSummary(name, error) {
         return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
     return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
 }
+const everyMs = 5000;
+/**
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line omits the estimated total.
+ * @param print called with each line
+ * @internal
+ */
+function progressTo(print) {
+    return async (what, total, work) => {
+        const began = performance.now();
+        let bytes = 0;
+        const soFar = (verb, of = '') => {
+            const ms = performance.now() - began;
+            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
+            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
+        };
+        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
+        timer.unref();
+        try {
+            const result = await work((more) => void (bytes += more));
+            if (bytes === 0)
+                print(`${what}: nothing`);
+            else
+                soFar('done, ');
+            return result;
+        }
+        catch (error) {
+            if (bytes > 0)
+                soFar('interrupted after ', share(bytes, total));
+            throw error;
+        }
+        finally {
+            clearInterval(timer);
+        }
+    };
+}
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
+function share(bytes, total) {
+    if (total === 'unknown')
+        return '';
+    if (typeof total === 'object')
+        return bytes > total.atMost ? '' : ` of at most ${(0,base_text/* formatBytes */.z3)(total.atMost)}`;
+    return bytes > total ? '' : ` of ${(0,base_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
+}
+function percent(bytes, total) {
+    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
+}
+// Much of the log is text from outside: lines of a build, messages of an engine, names in an artifact.
+function printLines(message) {
+    (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
+}
+/** The log of a workflow step. Chapters are folded; notices and warnings become annotations. */
+const runnerLog = {
+    info: printLines,
+    notice: (message) => (0,core/* notice */.lm)(message),
+    warning: (message) => (0,core/* warning */.$e)(message),
+    chapter: core/* group */.Os,
+    progress: progressTo(printLines),
+};
 
 
 /***/ }),
@@ -45204,32 +44413,33 @@ function failureSummary(name, error) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Hc: () => (/* binding */ magicBytes),
 /* harmony export */   MB: () => (/* binding */ compressionOf),
-/* harmony export */   bp: () => (/* binding */ packingOf),
-/* harmony export */   mF: () => (/* binding */ decompress)
+/* harmony export */   aw: () => (/* binding */ layerPackingOf),
+/* harmony export */   mF: () => (/* binding */ decompress),
+/* harmony export */   ye: () => (/* binding */ wrongForm)
 /* harmony export */ });
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8522);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
+/* harmony import */ var _header_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3783);
 
 
 
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
+
+/** Bytes that identify the compression of a tarball, after any skippable frames. */
 const magicBytes = 6;
 const zstdMagic = 0xfd2fb528;
 const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
 /**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ * Detects the compression of a tarball from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load accepts but Node can't read
  */
 function compressionOf(head) {
     const packing = packingOf(head);
-    if (packing === 'xz')
-        throw unread('xz', 'unxz');
-    if (packing === 'bzip2')
-        throw unread('bzip2', 'bunzip2');
-    return packing;
+    if (packing !== 'xz' && packing !== 'bzip2')
+        return packing;
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidTarball */ .EK)(`The tarball is compressed with ${packing}, which this action can't read.`, `Run ${packing === 'xz' ? 'unxz' : 'bunzip2'} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
 }
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+/** Detects a compression from the first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
 function packingOf(head) {
     if (head[0] === 0x1f && head[1] === 0x8b)
         return 'gzip';
@@ -45238,32 +44448,57 @@ function packingOf(head) {
     if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
         return 'bzip2';
     const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-    // pzstd begins with a frame that is there to be skipped.
+    // pzstd starts its files with a skippable frame.
     if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
         return 'zstd';
     return 'none';
 }
-function unread(format, command) {
-    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .invalidTarball */ .EK)(`The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Detects a layer's compression from its first 512 bytes. Returns undefined for anything that can't be a layer, such as JSON. */
+function layerPackingOf(head) {
+    const packing = packingOf(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, _header_js__WEBPACK_IMPORTED_MODULE_3__/* .tarBlock */ .TR);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === _header_js__WEBPACK_IMPORTED_MODULE_3__/* .tarBlock */ .TR && (0,_header_js__WEBPACK_IMPORTED_MODULE_3__/* .isZero */ .be)(block)))
+        return 'none';
+    return block.length === _header_js__WEBPACK_IMPORTED_MODULE_3__/* .tarBlock */ .TR && block.includes(0) && (0,_header_js__WEBPACK_IMPORTED_MODULE_3__/* .readTarHeader */ .RO)(block) !== undefined ? 'none' : undefined;
 }
-// Node comes back from its thread for each chunk: 16 KiB by default.
+/**
+ * Returns how a layer's compression differs from its media type, or undefined when they match. Docker's type without a compression
+ * allows any compression (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return `is not a tar, compressed or not${mediaType === '' ? '' : ` (its media type is ${mediaType})`}`;
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    if (packing === expected)
+        return undefined;
+    return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, but has the media type ${mediaType}`;
+}
+// Node returns from its thread for each chunk, 16 KiB by default.
 const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+// With chunks of 16 KiB, decompression takes four times as long. Files from `zstd --long=31`, with a window of 2 GiB, can be read too.
 const zstdOptions = {
     ...gunzipOptions,
     chunkSize: 2 * 1024 * 1024,
     params: { [node_zlib__WEBPACK_IMPORTED_MODULE_1__.constants.ZSTD_d_windowLogMax]: 31 },
 };
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+/** Returns the bytes of the plain tarball. If the input is damaged or truncated, the iteration throws zlib's error. */
 function decompress(chunks, compression) {
     if (compression === 'none')
         return chunks;
     if (compression === 'zstd')
         return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so its consumer gets it.
+    // An error on either side destroys the decoder, which passes the error on to its consumer.
     return (0,node_stream__WEBPACK_IMPORTED_MODULE_0__.pipeline)(chunks, (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.createGunzip)(gunzipOptions), () => undefined);
 }
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+/** Decodes every frame: a Zstandard file may contain several (RFC 8878 section 3), but Node's decoder stops after one. */
 async function* zstdFrames(chunks) {
     const source = chunks[Symbol.asyncIterator]();
     let rest = await nextOf(source);
@@ -45276,10 +44511,10 @@ async function* zstdFrames(chunks) {
         rest = await feeding;
     }
 }
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(decoder, first, source) {
+/** Writes chunks until a frame ends in the middle of one. Returns the rest of that chunk. */
+async function feed(decoder, head, source) {
     let written = 0;
-    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+    for (let chunk = head; chunk !== undefined; chunk = await nextOf(source)) {
         written += chunk.length;
         await write(decoder, chunk);
         const left = written - decoder.bytesWritten;
@@ -45326,11 +44561,11 @@ async function nextOf(source) {
 const tarBlock = 512;
 /** Two zero blocks end an archive. */
 const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
+/** Returns the number of zero bytes that follow an entry's content of `size` bytes. */
 function tarPadding(size) {
     return (tarBlock - (size % tarBlock)) % tarBlock;
 }
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+/** Returns an entry's header. The same input gives the same bytes: the owner is root and the times are zero. */
 function tarHeader(name, size) {
     const isDirectory = name.endsWith('/');
     const block = Buffer.alloc(tarBlock);
@@ -45344,32 +44579,32 @@ function tarHeader(name, size) {
     block.write(octal(0, 11), 136);
     block.write(isDirectory ? '5' : '0', 156);
     block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
     return block;
 }
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
+/** Returns whether bytes begin with a tar entry's header. POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
 function looksLikeTar(head) {
     return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
 }
-/** Undefined for a block whose checksum is wrong. */
+/** Reads a header. Returns undefined if its checksum is wrong. */
 function readTarHeader(block) {
     if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
         return undefined;
     const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    // GNU tar uses the prefix field for other data, and writes two spaces after `ustar`.
     const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
     return {
         name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
+        size: block[124] === 0x80 ? Number(block.readBigUInt64BE(128)) : Number.parseInt(textAt(block, 124, 12), 8),
         type: block.toString('latin1', 156, 157),
         linkTarget: textAt(block, 157, 100),
     };
 }
-/** Whether a block ends an archive. */
+/** Returns whether a block consists of zeros, as at the end of an archive. */
 function isZero(block) {
     return block[0] === 0 && block.every((byte) => byte === 0);
 }
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+/** Reads the records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
 function readPaxRecords(content) {
     const records = new Map();
     for (let at = 0; at < content.length;) {
@@ -45383,14 +44618,14 @@ function readPaxRecords(content) {
     }
     return records;
 }
-/** The text of a field, which ends at a zero byte if it's shorter. */
+/** Returns the text of a field, up to its first zero byte. */
 function textAt(bytes, start, length) {
     return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
 }
 function octal(value, digits) {
     return value.toString(8).padStart(digits, '0');
 }
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+// Eleven octal digits suffice up to 8 GiB. Larger sizes use GNU tar's base-256 form, which every current reader supports.
 function writeSize(block, size) {
     if (size < 8 ** 11) {
         block.write(octal(size, 11), 124);
@@ -45399,82 +44634,13 @@ function writeSize(block, size) {
     block[124] = 0x80;
     block.writeBigUInt64BE(BigInt(size), 128);
 }
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
+// The checksum field itself counts as eight spaces.
 function checksumOf(block) {
     return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
 }
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
+/** Returns whether an entry or blob that begins like this is a config or manifest, not a layer. JSON may begin with white space. */
 function looksLikeJson(head) {
     return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
-}
-
-
-/***/ }),
-
-/***/ 8272:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Aj: () => (/* binding */ layerChunks),
-/* harmony export */   aw: () => (/* binding */ layerPackingOf),
-/* harmony export */   ye: () => (/* binding */ wrongForm)
-/* harmony export */ });
-/* unused harmony export layerHeadBytes */
-/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4256);
-/* harmony import */ var _compression_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(7478);
-/* harmony import */ var _header_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3783);
-
-
-
-// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
-// could be used by another document later.
-/** Number of bytes at a layer's start that identify its format. */
-const layerHeadBytes = _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR;
-/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layerPackingOf(head) {
-    const packing = (0,_compression_js__WEBPACK_IMPORTED_MODULE_1__/* .packingOf */ .bp)(head);
-    if (packing !== 'none')
-        return packing;
-    const block = head.subarray(0, _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR);
-    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR && (0,_header_js__WEBPACK_IMPORTED_MODULE_2__/* .isZero */ .be)(block)))
-        return 'none';
-    return block.length === _header_js__WEBPACK_IMPORTED_MODULE_2__/* .tarBlock */ .TR && block.includes(0) && (0,_header_js__WEBPACK_IMPORTED_MODULE_2__/* .readTarHeader */ .RO)(block) !== undefined ? 'none' : undefined;
-}
-/**
- * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
- * every packing (containerd, core/images/mediatypes.go, DiffCompression).
- * @param mediaType empty when unknown
- * @param packing undefined when the blob can't be a layer
- */
-function wrongForm(mediaType, packing) {
-    if (packing === undefined)
-        return 'is no tar, whether packed or not';
-    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
-    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
-    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
-}
-function nameOf(packing) {
-    return packing === 'none' ? 'a plain tar' : `${packing} data`;
-}
-/**
- * Returns the same chunks after checking that their first bytes match the media type.
- * @param refuse makes the error from the end of a sentence whose subject is the layer
- */
-async function* layerChunks(chunks, mediaType, refuse) {
-    const { head, all } = await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_0__/* .withHead */ .V5)(chunks, layerHeadBytes);
-    const wrong = wrongForm(mediaType, layerPackingOf(head));
-    if (wrong !== undefined)
-        throw refuse(wrong);
-    yield* all;
 }
 
 

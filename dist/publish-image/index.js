@@ -30081,16 +30081,16 @@ __nccwpck_require__.a(__webpack_module__, async (__webpack_handle_async_dependen
 /* harmony import */ var _inputs_js__WEBPACK_IMPORTED_MODULE_11__ = __nccwpck_require__(7539);
 /* harmony import */ var _outputs_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(5730);
 /* harmony import */ var _plan_plan_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1713);
-/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1660);
+/* harmony import */ var _publish_image_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1375);
 /* harmony import */ var _summary_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8020);
-/* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(2481);
+/* harmony import */ var _shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7393);
 /* harmony import */ var _shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8010);
 /* harmony import */ var _shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__ = __nccwpck_require__(1829);
 /* harmony import */ var _shared_docker_credential_helper_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(2530);
 /* harmony import */ var _shared_runner_inputs_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(6110);
 /* harmony import */ var _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(197);
-/* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(2593);
-/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(9688);
+/* harmony import */ var _shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(6436);
+/* harmony import */ var _shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(3326);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -30167,7 +30167,7 @@ await (0,_shared_runner_run_js__WEBPACK_IMPORTED_MODULE_10__/* .run */ .eF)('pub
         const common = { ...context, log, maskSecret: _shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .maskSecret */ .$l, signal };
         const store = __addDisposableResource(env_1, plan.other === undefined ? (0,_shared_artifacts_service_run_store_js__WEBPACK_IMPORTED_MODULE_5__/* .runStore */ .Z)(common) : (0,_shared_artifacts_service_other_run_store_js__WEBPACK_IMPORTED_MODULE_4__/* .otherRunStore */ .b)({ ...common, ...plan.other }), true);
         const registry = __addDisposableResource(env_1, (0,_shared_registry_registries_js__WEBPACK_IMPORTED_MODULE_9__/* .registries */ .Y)({ ...common, ...plan, askHelper: _shared_docker_credential_helper_js__WEBPACK_IMPORTED_MODULE_6__/* .askHelper */ .m }), true);
-        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__/* .timeline */ .I)();
+        const times = (0,_shared_base_timeline_js__WEBPACK_IMPORTED_MODULE_12__/* .timeline */ .IO)();
         const { runAttempt } = context.producer;
         const onPartial = (partial) => (0,_shared_runner_outputs_js__WEBPACK_IMPORTED_MODULE_8__/* .setOutputs */ .n0)((0,_outputs_js__WEBPACK_IMPORTED_MODULE_0__/* .publishOutputs */ .e)(partial));
         const tools = { store, log, runAttempt, timeline: times, registry: registry.of, onPartial };
@@ -30205,7 +30205,7 @@ function publishOutputs({ digest, references, bytes, isNew }) {
         digest,
         references: references.map(_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_0__/* .formatReference */ .FH).join('\n'),
         'pushed-reference': (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_0__/* .formatReference */ .FH)({ repository, digest }),
-        // actions/attest: Docker Hub is index.docker.io there.
+        // For actions/attest, Docker Hub is index.docker.io.
         'subject-name': (0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_0__/* .canonicalReference */ .Ys)({ repository }).replace(/^docker\.io\//, 'index.docker.io/'),
         published: String(isNew),
         'pushed-bytes': String(bytes.pushed),
@@ -30225,8 +30225,8 @@ __nccwpck_require__.d(__webpack_exports__, {
   N: () => (/* binding */ planPublish)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var base_json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/text.js
@@ -30239,29 +30239,31 @@ var reference = __nccwpck_require__(9607);
 
 
 const shortShaLength = 7;
-/** Leaves room for `-<short sha>` in Docker's 128 characters. */
-const maxNameLength = 120;
-const maxTagLength = 128;
 /**
- * Returns the tag that no other commit gets: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
+ * Returns the tag that is unique to the commit: `pr-<number>-<sha>`, `merge-queue-pr-<number>-<sha>`, `<branch or git tag>-<sha>`, or
  * `sha-<sha>`. `<sha>` is the first 7 characters of the commit. A git tag can move, so its name is not enough.
  * @returns undefined if the event has no commit
  */
 function immutableTag(event) {
     if (event.kind === 'none')
         return undefined;
-    const short = shortSha(event.sha);
+    const short = event.sha.slice(0, shortShaLength);
     if (event.kind === 'pull-request')
         return `pr-${String(event.number)}-${short}`;
     if (event.kind === 'merge-queue')
         return `merge-queue-pr-${String(event.number)}-${short}`;
     if (event.kind === 'commit')
         return `sha-${short}`;
-    return `${cleanName(event.name) || event.kind}-${short}`;
+    // `feature/Add_New-Feature` becomes `feature-add-new-feature`. 120 characters leave room for `-<short sha>` in Docker's 128.
+    const name = event.name
+        .toLowerCase()
+        .replace(/[^a-z0-9.-]/gu, '-')
+        .replace(/-{2,}/g, '-');
+    return `${fitted(name, 120) || event.kind}-${short}`;
 }
 /**
- * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Without a
- * commit, there are none.
+ * Returns the tags of `tags: auto`: the immutable tag, the git tag's name, `latest` on the default branch, and `sha-<sha>`. Returns none
+ * without a commit.
  */
 function automaticTags(event) {
     const immutable = immutableTag(event);
@@ -30269,59 +30271,34 @@ function automaticTags(event) {
         return [];
     const tags = [
         immutable,
-        ...(event.kind === 'tag' ? [cleanGitTag(event.name)] : []),
+        // `v1.2.3+build.5` becomes `v1.2.3-build.5`.
+        ...(event.kind === 'tag' ? [fitted(event.name.replace(/[^\w.-]+/gu, '-'), 128)] : []),
         ...(event.kind === 'branch' && event.isDefault ? ['latest'] : []),
-        `sha-${shortSha(event.sha)}`,
+        `sha-${event.sha.slice(0, shortShaLength)}`,
     ];
     return [...new Set(tags)].filter(reference/* isTag */.dz);
 }
-function shortSha(sha) {
-    return sha.slice(0, shortShaLength);
-}
-/** Returns a branch's name as the first part of a tag: `feature/Add_New-Feature` becomes `feature-add-new-feature`. */
-function cleanName(name) {
-    return name
-        .toLowerCase()
-        .replace(/[^a-z0-9.-]/gu, '-')
-        .replace(/-{2,}/g, '-')
+function fitted(tag, maxLength) {
+    return tag
         .replace(/^[.-]+/, '')
-        .slice(0, maxNameLength)
-        .replace(/-+$/, '');
-}
-/** Returns a git tag as a tag of an image: `v1.2.3+build.5` becomes `v1.2.3-build.5`. */
-function cleanGitTag(name) {
-    return name
-        .replace(/[^\w.-]+/gu, '-')
-        .replace(/^[.-]+/, '')
-        .slice(0, maxTagLength)
+        .slice(0, maxLength)
         .replace(/-+$/, '');
 }
 /**
- * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Empty lines are dropped.
- * @throws HandoverError `invalid-input` with the text, if it has no reference
+ * Reads an output of docker/metadata-action: `tags` (one reference per line) or `json` (an object with `tags`). Drops empty lines.
+ * @throws HandoverError `invalid-input` with the text, if it contains no reference
  */
 function parseMetadataTags(text) {
-    const [first, ...rest] = tagLines(text).map(parseReference);
-    if (first === undefined)
-        throw noReference(text);
-    return [first, ...rest];
+    return parseTagList(text, parseReference);
 }
-/**
- * Reads references, each with a tag.
- * @param repository the repository of bare tags, which metadata-action returns if its input `images` is empty
- * @throws HandoverError `invalid-input` without any reference, for a malformed line, or for a bare tag without a repository
- */
-function parseTagList(text, repository) {
-    const found = tagLines(text).map((line) => taggedReference(line, repository));
-    if (found.length === 0)
-        throw noReference(text);
-    return found;
+function parseTagList(text, parse) {
+    const [first, ...rest] = tagLines(text).map(parse);
+    if (first !== undefined)
+        return [first, ...rest];
+    throw (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
 }
-/**
- * Finds the tags that docker/metadata-action has set for later steps. It exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless
- * DOCKER_METADATA_SET_OUTPUT_ENV is false (src/main.ts; TAG_NAMES since 5.9).
- * @returns undefined if it did not run
- */
+// docker/metadata-action exports each output as `DOCKER_METADATA_OUTPUT_<NAME>`, unless DOCKER_METADATA_SET_OUTPUT_ENV is false
+// (src/main.ts; TAG_NAMES since 5.9).
 function metadataVariable(env) {
     const variables = ['TAGS', 'JSON', 'TAG_NAMES', 'VERSION'].map((output) => {
         const name = `DOCKER_METADATA_OUTPUT_${output}`;
@@ -30336,12 +30313,13 @@ function lines(text) {
         .map((line) => line.trim())
         .filter((line) => line !== '');
 }
-// The action's `sep-tags` can be a comma, which no reference contains.
+// The action's `sep-tags` can be a comma. References never contain commas.
 function tagLines(text) {
     const json = text.trimStart().startsWith('{') ? (0,base_json/* parseJson */.qF)(text) : undefined;
     const parts = (0,base_json/* isObject */.Gv)(json) ? (0,base_json/* stringsOf */.iw)(json['tags']) : [text];
     return parts.flatMap((part) => lines(part.replaceAll(',', '\n')));
 }
+/** @param repository the repository of bare tags, which metadata-action returns when its input `images` is empty */
 function taggedReference(line, repository) {
     if (/[/:@]/.test(line))
         return (0,reference/* parseTaggedReference */.$R)(line);
@@ -30349,35 +30327,31 @@ function taggedReference(line, repository) {
         return (0,reference/* parseTaggedReference */.$R)(`${repository}:${line}`);
     throw (0,errors/* invalidInput */.aY)(`"${(0,base_text/* quoteForeign */.xS)(line)}" in the list of tags is a tag without a repository.`, 'Write the full reference, such as ghcr.io/org/charon:1.2.3, or set `repository`.');
 }
-function noReference(text) {
-    return (0,errors/* invalidInput */.aY)(`No image reference in the metadata output: received "${(0,base_text/* quoteForeign */.xS)(text)}".`, 'Pass ${{ steps.meta.outputs.tags }} and check that the step has the id "meta" and ran before this one.');
-}
 /**
  * Returns the references in the input `tags`, each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseTags(inputs, facts, notices) {
     const repository = requireRepository(inputs.repository);
-    const tags = tagsOf(inputs.tags, repository, facts, notices);
+    const text = tagText(inputs.tags, repository, facts, notices);
+    const tags = text === undefined ? [] : parseTagList(text, (line) => taggedReference(line, repository));
     return [...new Map(tags.map((tag) => [(0,reference/* formatReference */.FH)(tag), tag])).values()];
 }
-function tagsOf(given, repository, { event, metadata }, notices) {
-    if (given === undefined)
-        return [];
+function tagText(given, repository, { event, metadata }, notices) {
     if (given !== 'auto')
-        return parseTagList(given, repository);
+        return given;
     const variable = metadataVariable(metadata);
     if (variable !== undefined) {
         notices.push(`tags: auto takes the tags of docker/metadata-action, from ${variable.name}.`);
-        return parseTagList(variable.text, repository);
+        return variable.text;
     }
     if (repository === undefined)
         throw (0,errors/* invalidInput */.aY)('`tags: auto` has no repository, and docker/metadata-action has set no tags in the environment.', 'Set `repository`, such as ghcr.io/${{ github.repository }}, or run docker/metadata-action before this step.');
     if (event.kind === 'none')
         throw (0,errors/* invalidInput */.aY)(`\`tags: auto\` can't create tags for this run: ${event.reason}.`, 'Set `tags` to the references of the image, one per line.');
-    return parseTagList(automaticTags(event).join('\n'), repository);
+    return automaticTags(event).join('\n');
 }
-// Returned unchanged, so that each reference made from it has its original spelling.
+// Returns the text unchanged, so that each reference made from it keeps the original spelling.
 function requireRepository(given) {
     if (given === undefined)
         return undefined;
@@ -30432,7 +30406,7 @@ function planChoice({ runId, workflow, branch, event, repository }, repositoryIn
             return { workflow: planWorkflow(workflow), branch, event };
         throw (0,errors/* invalidInput */.aY)('The input `workflow` is given without `branch`.', 'Name the branch too, such as `branch: main`.');
     }
-    const [alone] = given({ branch, event, [repositoryInput]: repository });
+    const alone = firstGiven({ branch, event, [repositoryInput]: repository });
     if (alone === undefined)
         return undefined;
     throw (0,errors/* invalidInput */.aY)(`The input \`${alone}\` is given without \`workflow\` and without \`run-id\`.`, 'Give `workflow` and `branch` for the latest run, `run-id` for one run, or neither for this run.');
@@ -30444,7 +30418,7 @@ function planWorkflow(workflow) {
     throw (0,errors/* invalidInput */.aY)(`The input \`workflow\` is "${(0,base_text/* quoteForeign */.xS)(workflow)}"; expected the name of its file, such as ci.yml.`, 'It is the file below .github/workflows, not the `name:` in it.');
 }
 function planRunId(runId, others) {
-    const [conflict] = given(others);
+    const conflict = firstGiven(others);
     if (conflict !== undefined) {
         throw (0,errors/* invalidInput */.aY)(`Both \`run-id\` (${(0,base_text/* quoteForeign */.xS)(runId)}) and \`${conflict}\` are given.`, 'Give `run-id` for one run, or `workflow` and `branch` for the latest one.');
     }
@@ -30453,20 +30427,20 @@ function planRunId(runId, others) {
         return id;
     throw (0,errors/* invalidInput */.aY)(`The input \`run-id\` is "${(0,base_text/* quoteForeign */.xS)(runId)}"; expected the number of a run.`, 'It is the number in the run’s address, or an expression such as ${{ github.event.workflow_run.id }}.');
 }
-function given(inputs) {
-    return Object.entries(inputs).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+function firstGiven(inputs) {
+    return Object.entries(inputs).find(([, value]) => value !== undefined)?.[0];
 }
 
 ;// CONCATENATED MODULE: ./build/shared/image/workflow-event.js
 
 
 // Sources: GitHub docs, "Events that trigger workflows" and "Webhook events and payloads"; octokit/webhooks,
-// payload-examples. Payloads are checked member by member: other forges and local runners send less.
+// payload-examples. Payloads are checked member by member: other forges and local runners omit some.
 /** Events for the branch that they run on. For example, a comment runs on the default branch and may be about a pull request. */
 const branchEvents = ['push', 'schedule', 'workflow_dispatch', 'repository_dispatch', 'create'];
 /** Returns what the workflow runs for, or why that is unknown. Never throws. */
 function workflowEvent(facts) {
-    const payload = (0,base_json/* isObject */.Gv)(facts.payload) ? facts.payload : {};
+    const payload = (0,base_json/* objectOf */.Xy)(facts.payload);
     if (facts.name === '')
         return none('there is no workflow event here');
     if (facts.name === 'delete')
@@ -30475,7 +30449,7 @@ function workflowEvent(facts) {
         return none('the push deleted its branch or tag');
     if (facts.name.startsWith('pull_request') || (0,base_json/* isObject */.Gv)(payload['pull_request']))
         return pullRequest(facts, payload);
-    const issue = member(payload, 'issue');
+    const issue = (0,base_json/* objectOf */.Xy)(payload['issue']);
     if ((0,base_json/* isObject */.Gv)(issue['pull_request'])) {
         return none(`the event ${(0,base_text/* quoteForeign */.xS)(facts.name)} names a pull request, but not its commit`);
     }
@@ -30483,40 +30457,39 @@ function workflowEvent(facts) {
         return mergeGroup(facts, payload);
     if (facts.name === 'workflow_run')
         return triggeringRun(payload);
-    const commit = firstCommit(facts.sha, member(payload, 'head_commit')['id'], payload['after']);
+    const commit = firstCommit(facts.sha, (0,base_json/* objectOf */.Xy)(payload['head_commit'])['id'], payload['after']);
     return ofRef(refOf(facts, payload), commit, isDefaultBranch(facts.name, payload));
 }
-/** The branch that the image comes from: of a pull request its head branch; undefined for a tag or a bare commit. */
+/** Returns the image's source branch: for a pull request, its head branch; undefined for a tag or a bare commit. */
 function branchOf(event) {
     if (event.kind === 'branch')
         return event.name;
     return event.kind === 'pull-request' || event.kind === 'merge-queue' ? event.branch : undefined;
 }
 function pullRequest(facts, payload) {
-    const request = member(payload, 'pull_request');
-    const head = member(request, 'head');
+    const request = (0,base_json/* objectOf */.Xy)(payload['pull_request']);
+    const head = (0,base_json/* objectOf */.Xy)(request['head']);
     const fromRef = Number(/^refs\/pull\/(\d+)\//.exec(facts.ref)?.[1]);
     const number = [request['number'], payload['number'], fromRef].find(isNumber);
     const sha = firstCommit(head['sha']);
     if (number === undefined)
         return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull request number`);
-    // GITHUB_SHA is the merge commit of this run. The head's commit would not lead to a tag with it.
+    // GITHUB_SHA is this run's merge commit. A tag with it could not be found from the head's commit.
     if (sha === undefined)
         return none(`the payload of ${(0,base_text/* quoteForeign */.xS)(facts.name)} has no pull_request.head.sha`);
-    const branch = (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef;
-    return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
+    return { kind: 'pull-request', number, sha, branch: (0,base_json/* stringOr */.JI)(head['ref'], '') || facts.headRef || undefined };
 }
 function mergeGroup(facts, payload) {
-    const group = member(payload, 'merge_group');
+    const group = (0,base_json/* objectOf */.Xy)(payload['merge_group']);
     return ofRef((0,base_json/* stringOr */.JI)(group['head_ref'], '') || facts.ref, firstCommit(group['head_sha'], facts.sha), () => false);
 }
-/** A workflow_run runs on the default branch, but for the commit of the run that triggered it. */
+/** A workflow_run event runs on the default branch, but is about the commit of the run that triggered it. */
 function triggeringRun(payload) {
-    const run = member(payload, 'workflow_run');
+    const run = (0,base_json/* objectOf */.Xy)(payload['workflow_run']);
     const trigger = (0,base_json/* stringOr */.JI)(run['event'], '');
     const branch = (0,base_json/* stringOr */.JI)(run['head_branch'], '');
-    // Of a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
-    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], member(run, 'head_commit')['id']);
+    // For a pull_request_target, head_sha is the base branch's commit (actions/checkout#2454).
+    const sha = firstCommit(trigger === 'pull_request_target' ? undefined : run['head_sha'], (0,base_json/* objectOf */.Xy)(run['head_commit'])['id']);
     if (sha === undefined)
         return none('the payload of workflow_run has no commit of the run that triggered it');
     if (trigger === 'issue_comment')
@@ -30524,12 +30497,12 @@ function triggeringRun(payload) {
     if (trigger === 'release')
         return ofRef(branch === '' ? '' : `refs/tags/${branch}`, sha, () => false);
     const requests = trigger.startsWith('pull_request') ? (0,base_json/* objectsOf */.iZ)(run['pull_requests']) : [];
-    const request = requests.find((one) => member(one, 'head')['sha'] === sha) ?? requests[0];
+    const request = requests.find((one) => (0,base_json/* objectOf */.Xy)(one['head'])['sha'] === sha) ?? requests[0];
     const number = request?.['number'];
     if (isNumber(number))
-        return { kind: 'pull-request', number, sha, ...(branch === '' ? {} : { branch }) };
-    // A fork's branch may be called main too; a fork's pull request is not listed in the payload.
-    const [home, head] = [member(payload, 'repository'), member(run, 'head_repository')].map((one) => one['full_name']);
+        return { kind: 'pull-request', number, sha, branch: branch || undefined };
+    // A fork's branch may also be called main, and the payload doesn't list a fork's pull request.
+    const [home, head] = [(0,base_json/* objectOf */.Xy)(payload['repository']), (0,base_json/* objectOf */.Xy)(run['head_repository'])].map((one) => one['full_name']);
     const isOurs = home !== undefined && head === home;
     const isDefault = isDefaultBranch(trigger, payload);
     return ofRef(branch === '' ? '' : `refs/heads/${branch}`, sha, (name) => isOurs && isDefault(name));
@@ -30555,15 +30528,15 @@ function ofRef(ref, sha, isDefault) {
 }
 function refOf(facts, payload) {
     const given = facts.ref || (0,base_json/* stringOr */.JI)(payload['ref'], '') || facts.refName;
-    const released = (0,base_json/* stringOr */.JI)(member(payload, 'release')['tag_name'], '');
+    const released = (0,base_json/* stringOr */.JI)((0,base_json/* objectOf */.Xy)(payload['release'])['tag_name'], '');
     if (given === '')
         return released === '' ? '' : `refs/tags/${released}`;
     const isTag = facts.refType === 'tag' || (facts.refType === '' && payload['ref_type'] === 'tag');
     return given.startsWith('refs/') ? given : `refs/${isTag ? 'tags' : 'heads'}/${given}`;
 }
 function isDefaultBranch(eventName, payload) {
-    const known = member(payload, 'repository')['default_branch'];
-    if (!branchEvents.some((name) => name === eventName))
+    const known = (0,base_json/* objectOf */.Xy)(payload['repository'])['default_branch'];
+    if (!branchEvents.includes(eventName))
         return () => false;
     // A schedule runs on the default branch only.
     return (branch) => branch === known || (known === undefined && eventName === 'schedule');
@@ -30574,11 +30547,7 @@ function firstCommit(...candidates) {
         .find((text) => /^[0-9a-f]{7,64}$/.test(text) && !/^0+$/.test(text));
 }
 function isNumber(value) {
-    return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
-}
-function member(value, name) {
-    const found = value[name];
-    return (0,base_json/* isObject */.Gv)(found) ? found : {};
+    return (0,base_json/* isByteCount */.A0)(value) && value > 0;
 }
 function none(reason) {
     return { kind: 'none', reason };
@@ -30599,16 +30568,17 @@ function planPublish(inputs, facts) {
     const { event, metadata, ownRepository } = facts;
     const [first, ...others] = chooseTags(inputs, { event: workflowEvent(event), metadata }, notices);
     if (first === undefined)
-        throw (0,errors/* invalidInput */.aY)('`tags` names no reference to publish under.', 'Give one reference a line.');
-    notices.push(...loweredNotices([first, ...others]));
+        throw (0,errors/* invalidInput */.aY)('`tags` contains no reference to publish under.', 'Write one reference per line.');
+    const tags = [first, ...others];
+    notices.push(...loweredNotices(tags));
     const wanted = (0,artifact_name/* chooseWanted */.rg)(inputs.artifactNames, inputs.artifactIds);
     const run = { ...inputs, repository: inputs.runRepository, allowForkRuns: false };
     return {
         wanted,
         image: inputs.image === undefined ? undefined : (0,reference/* parseTaggedReference */.$R)(inputs.image),
-        tags: [first, ...others],
+        tags,
         mountFrom: inputs.mountFrom.map(repositoryOf),
-        login: planLogin(inputs, [first, ...others]),
+        login: planLogin(inputs, tags),
         authorityPath: inputs.registryCa,
         expectedConfigDigests: inputs.expectedConfigDigests.map(expectations/* parseExpectedDigest */.A),
         expectedRevision: inputs.expectedRevision,
@@ -30627,18 +30597,18 @@ function planLogin({ username, password }, tags) {
         const hosts = [...new Set(tags.map(({ repository }) => (0,reference/* registryHost */.U$)(repository)))];
         if (hosts.length === 1)
             return { username, password };
-        throw (0,errors/* invalidInput */.aY)(`\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`, 'Log in to each with `docker/login-action` before this step, and leave both out.');
+        throw (0,errors/* invalidInput */.aY)(`\`username\` and \`password\` are given, but \`tags\` names ${String(hosts.length)} registries: ${hosts.join(', ')}.`, 'Log in to each with `docker/login-action` before this step, and leave out both inputs.');
     }
     if (username === undefined && password === undefined)
         return undefined;
     const [given, missing] = username === undefined ? ['password', 'username'] : ['username', 'password'];
-    throw (0,errors/* invalidInput */.aY)(`\`${given}\` is given without \`${missing}\`.`, 'Give both, or neither to use what `docker/login-action` has left. A secret that a fork’s run doesn’t have is empty.');
+    throw (0,errors/* invalidInput */.aY)(`\`${given}\` is given without \`${missing}\`.`, 'Set both, or neither to use the credentials stored by `docker/login-action`. In a fork’s run, a missing secret is empty.');
 }
 
 
 /***/ }),
 
-/***/ 1660:
+/***/ 1375:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -30647,8 +30617,14 @@ __nccwpck_require__.d(__webpack_exports__, {
   N: () => (/* binding */ publishImage)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: external "node:stream"
+var external_node_stream_ = __nccwpck_require__(7075);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/base/pool.js
+var pool = __nccwpck_require__(2668);
+// EXTERNAL MODULE: ./build/shared/base/timeline.js
+var timeline = __nccwpck_require__(1829);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
@@ -30673,45 +30649,37 @@ var image_reference = __nccwpck_require__(9607);
 
 /** The record's file name within the artifact. */
 const record_recordName = 'image-handover.json';
-/** The artifact's file with the image's attestations, a tar: their blobs, and the index of the image and them as `index.json`. */
+/** The artifact's tar with the image's attestations: their blobs, and as `index.json` the index of the image and the attestations. */
 const attestationsName = 'image-attestations.tar';
-/** The version of its format. */
 const recordSchema = 1;
-/** @param found the schema in the record */
 function wrongSchema(found) {
     const newer = typeof found === 'number' && found > recordSchema;
     return new errors/* HandoverError */.Cu('artifact-corrupt', `The record ${record_recordName} has schema ${shown(found)}; this version reads schema ${String(recordSchema)}.`, newer
         ? 'The artifact was made by a newer export-image: use the same version of both actions.'
         : 'Use the same version of export-image and load-image.');
 }
-/** @param bytes of a record that is too large */
-function tooLarge(bytes) {
-    return invalidTarball(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
-}
-/** @param why in words that go on after a colon */
+/** @param why the reason, to follow a colon */
 function record_corrupt(why, cause) {
     return (0,errors/* corruptArtifact */.G8)(`The record ${record_recordName} in the artifact can't be used: ${why}.`, cause);
 }
-/** All images of a record, the first one first. */
+/** Returns all images of a record, with the main image first. */
 function record_imagesOf(record) {
     return [record, ...(record.further ?? [])];
 }
-/**
- * Formats a record for the artifact.
- * @throws HandoverError `tarball-invalid` if it would be too large to be read
- */
+/** @throws HandoverError `tarball-invalid` if the record would exceed the limit for reading */
 function formatRecord(record) {
     const { pushedReference, further, ...rest } = record;
     const text = {
         schema: recordSchema,
         ...formatImage(rest),
-        ...(further === undefined ? {} : { further: further.map(formatImage) }),
-        ...(pushedReference === undefined ? {} : { pushedReference: formatReference(pushedReference) }),
+        further: further?.map(formatImage),
+        pushedReference: pushedReference && formatReference(pushedReference),
     };
     const formatted = `${JSON.stringify(text, undefined, 2)}\n`;
-    if (Buffer.byteLength(formatted) > limits.recordBytes)
-        throw tooLarge(Buffer.byteLength(formatted));
-    return formatted;
+    const bytes = Buffer.byteLength(formatted);
+    if (bytes <= limits.recordBytes)
+        return formatted;
+    throw invalidTarball(`The labels of the images are too long to be handed over: the record of them would have ${String(bytes)} bytes, more than 8 MiB.`, 'Shorten the labels, or hand over fewer images in one artifact.');
 }
 function formatImage({ references, platform, ...rest }) {
     return { references: references.map(formatReference), platform: formatPlatform(platform), ...rest };
@@ -30728,29 +30696,32 @@ function parseRecord(text) {
         throw record_corrupt(`it is not a JSON object: "${(0,base_text/* quoteForeign */.xS)(text, 80)}"`);
     if (value['schema'] !== recordSchema)
         throw wrongSchema(value['schema']);
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    const pushed = value['pushedReference'];
     const record = {
         ...record_image(value),
-        ...(value['further'] === undefined ? {} : { further: furtherImages(value['further']) }),
-        ...(created === undefined ? {} : { created }),
+        further: given(value, 'further', furtherImages),
+        created: (0,json/* stringOr */.JI)(value['created'], undefined),
         tarballName: fileName(value['tarballName']),
         tarballSize: byteCount(value, 'tarballSize'),
         tarballDigest: digest(value, 'tarballDigest'),
         tarballCompression: compression(value['tarballCompression']),
         producer: producer(value['producer']),
-        ...(value['indexDigest'] === undefined ? {} : { indexDigest: digest(value, 'indexDigest') }),
-        ...(pushed === undefined ? {} : { pushedReference: parsed('its pushed reference', pushed, image_reference/* parsePinnedReference */.Pe) }),
-        ...times(value['times']),
+        indexDigest: given(value, 'indexDigest', digest),
+        pushedReference: given(value, 'pushedReference', (from, name) => parsed('its pushed reference', from[name], image_reference/* parsePinnedReference */.Pe)),
+        times: times(value['times']),
     };
     requireInside(record);
     return record;
 }
-function furtherImages(value) {
+/** Reads an optional member. */
+function given(from, name, read) {
+    return from[name] === undefined ? undefined : read(from, name);
+}
+function furtherImages(from, name) {
+    const value = from[name];
     const items = Array.isArray(value) ? value : [value];
     if (items.length >= base_limits/* limits */.F.images)
         throw record_corrupt(`it lists ${String(items.length)} further images`);
-    // An ignored one would be a missing image.
+    // If an item were ignored, its image would be missing.
     if (!items.every(json/* isObject */.Gv))
         throw record_corrupt('a further image in it is not a JSON object');
     return items.map(record_image);
@@ -30764,17 +30735,15 @@ function record_image(value) {
         diffIds: digests(value, 'diffIds'),
         labels: (0,json/* stringMapOf */.pn)(value['labels']),
         layers: record_layers(value),
-        ...place(value, 'configAt'),
-        ...place(value, 'manifestAt'),
+        configAt: given(value, 'configAt', place),
+        manifestAt: given(value, 'manifestAt', place),
     };
 }
-function place(value, name) {
-    const found = value[name];
-    if (found === undefined)
-        return {};
+function place(from, name) {
+    const found = from[name];
     if (!(0,json/* isObject */.Gv)(found))
-        throw record_corrupt(`its ${name} is no place in the tarball`);
-    return { [name]: { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') } };
+        throw record_corrupt(`its ${name} is not a position in the tarball`);
+    return { offset: byteCount(found, 'offset'), size: byteCount(found, 'size') };
 }
 function references(value) {
     const texts = (0,json/* stringsOf */.iw)(value);
@@ -30785,12 +30754,7 @@ function references(value) {
     return texts.map((text) => parsed('a reference in it', text, image_reference/* parseTaggedReference */.$R));
 }
 function parsed(what, value, parse) {
-    try {
-        return parse((0,json/* stringOr */.JI)(value, ''));
-    }
-    catch (error) {
-        throw record_corrupt(`${what} is malformed`, error);
-    }
+    return (0,errors/* translated */.vE)(() => parse((0,json/* stringOr */.JI)(value, '')), (error) => record_corrupt(`${what} is malformed`, error));
 }
 function record_layers(value) {
     const items = (0,json/* objectsOf */.iZ)(value['layers']);
@@ -30800,13 +30764,13 @@ function record_layers(value) {
         digest: digest(item, 'digest'),
         size: byteCount(item, 'size'),
         mediaType: (0,json/* stringOr */.JI)(item['mediaType'], ''),
-        ...(item['offset'] === undefined ? {} : { offset: byteCount(item, 'offset') }),
+        offset: given(item, 'offset', byteCount),
     }));
 }
 function requireInside(record) {
-    const isOutside = ({ offset = 0, size }) => offset + size > record.tarballSize;
+    const isOutside = ({ offset, size }) => offset !== undefined && offset + size > record.tarballSize;
     for (const { layers, configAt, manifestAt } of record_imagesOf(record)) {
-        const outside = layers.find((layer) => layer.offset !== undefined && isOutside(layer));
+        const outside = layers.find(isOutside);
         if (outside !== undefined)
             throw record_corrupt(`layer ${outside.digest} lies outside the tarball`);
         if ([configAt, manifestAt].some((place) => place !== undefined && isOutside(place)))
@@ -30814,7 +30778,7 @@ function requireInside(record) {
     }
 }
 function producer(value) {
-    const from = (0,json/* isObject */.Gv)(value) ? value : {};
+    const from = (0,json/* objectOf */.Xy)(value);
     return {
         repository: (0,json/* stringOr */.JI)(from['repository'], ''),
         runId: (0,json/* stringOr */.JI)(from['runId'], ''),
@@ -30823,14 +30787,14 @@ function producer(value) {
         jobKey: (0,json/* stringOr */.JI)(from['jobKey'], ''),
     };
 }
-// They are shown, and nothing is decided by them: what is no time is left out.
+// The times are only displayed, and no decision depends on them. So invalid times are omitted.
 function times(value) {
     if (!(0,json/* isObject */.Gv)(value))
-        return {};
+        return undefined;
     const [began, started, built, ready] = ['began', 'started', 'built', 'ready'].map((name) => value[name]);
     if (!(0,json/* isByteCount */.A0)(began) || !(0,json/* isByteCount */.A0)(started) || !(0,json/* isByteCount */.A0)(built) || !(0,json/* isByteCount */.A0)(ready))
-        return {};
-    return began <= started && started <= built && built <= ready ? { times: { began, started, built, ready } } : {};
+        return undefined;
+    return began <= started && started <= built && built <= ready ? { began, started, built, ready } : undefined;
 }
 function fileName(value) {
     const name = (0,json/* stringOr */.JI)(value, '');
@@ -30873,16 +30837,18 @@ var external_node_path_ = __nccwpck_require__(6760);
 var bytes_chunks = __nccwpck_require__(4256);
 // EXTERNAL MODULE: ./build/shared/bytes/verified.js
 var verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: external "node:zlib"
+var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/tar/header.js
 /** Tar works in blocks of 512 bytes (POSIX.1-2024, pax, "ustar Interchange Format"). */
 const tarBlock = 512;
 /** Two zero blocks end an archive. */
 const endOfArchive = Buffer.alloc(2 * tarBlock);
-/** Bytes of zeros that follow an entry's content of `size` bytes. */
+/** Returns the number of zero bytes that follow an entry's content of `size` bytes. */
 function tarPadding(size) {
     return (tarBlock - (size % tarBlock)) % tarBlock;
 }
-/** An entry's header. The same input gives the same bytes: owner root, times zero. */
+/** Returns an entry's header. The same input gives the same bytes: the owner is root and the times are zero. */
 function tarHeader(name, size) {
     const isDirectory = name.endsWith('/');
     const block = Buffer.alloc(tarBlock);
@@ -30896,32 +30862,32 @@ function tarHeader(name, size) {
     block.write(octal(0, 11), 136);
     block.write(isDirectory ? '5' : '0', 156);
     block.write('ustar\u000000', 257, 'latin1');
-    writeChecksum(block);
+    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
     return block;
 }
-/** Whether bytes begin with a tar entry's header: POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
+/** Returns whether bytes begin with a tar entry's header. POSIX and GNU tar both write `ustar` at byte 257. JSON contains no zero bytes. */
 function looksLikeTar(head) {
     return head.toString('latin1', 257, 262) === 'ustar' && head.subarray(0, tarBlock).includes(0);
 }
-/** Undefined for a block whose checksum is wrong. */
+/** Reads a header. Returns undefined if its checksum is wrong. */
 function readTarHeader(block) {
     if (Number.parseInt(textAt(block, 148, 8), 8) !== checksumOf(block))
         return undefined;
     const name = textAt(block, 0, 100);
-    // GNU tar has other things in the prefix's place, and two spaces behind `ustar`.
+    // GNU tar uses the prefix field for other data, and writes two spaces after `ustar`.
     const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? textAt(block, 345, 155) : '';
     return {
         name: prefix === '' ? name : `${prefix}/${name}`,
-        size: readSize(block),
+        size: block[124] === 0x80 ? Number(block.readBigUInt64BE(128)) : Number.parseInt(textAt(block, 124, 12), 8),
         type: block.toString('latin1', 156, 157),
         linkTarget: textAt(block, 157, 100),
     };
 }
-/** Whether a block ends an archive. */
+/** Returns whether a block consists of zeros, as at the end of an archive. */
 function isZero(block) {
     return block[0] === 0 && block.every((byte) => byte === 0);
 }
-/** The records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
+/** Reads the records `length key=value` of a pax header (POSIX.1-2024, pax, "pax Header Block"). */
 function readPaxRecords(content) {
     const records = new Map();
     for (let at = 0; at < content.length;) {
@@ -30935,14 +30901,14 @@ function readPaxRecords(content) {
     }
     return records;
 }
-/** The text of a field, which ends at a zero byte if it's shorter. */
+/** Returns the text of a field, up to its first zero byte. */
 function textAt(bytes, start, length) {
     return bytes.toString('utf8', start, start + length).replace(/\0.*$/s, '');
 }
 function octal(value, digits) {
     return value.toString(8).padStart(digits, '0');
 }
-// Eleven octal digits reach 8 GiB; above that GNU tar's base-256 form, which every reader of today knows.
+// Eleven octal digits suffice up to 8 GiB. Larger sizes use GNU tar's base-256 form, which every current reader supports.
 function writeSize(block, size) {
     if (size < 8 ** 11) {
         block.write(octal(size, 11), 124);
@@ -30951,48 +30917,35 @@ function writeSize(block, size) {
     block[124] = 0x80;
     block.writeBigUInt64BE(BigInt(size), 128);
 }
-function readSize(block) {
-    if (block[124] === 0x80)
-        return Number(block.readBigUInt64BE(128));
-    return Number.parseInt(textAt(block, 124, 12), 8);
-}
-// The checksum's own place counts as eight spaces.
+// The checksum field itself counts as eight spaces.
 function checksumOf(block) {
     return block.reduce((total, byte, at) => total + (at >= 148 && at < 156 ? 0x20 : byte), 0);
 }
-function writeChecksum(block) {
-    block.write(`${octal(checksumOf(block), 6)}\u0000 `, 148, 'latin1');
-}
-/** Whether an entry or a blob that begins so is a config or a manifest, and no layer. JSON may begin with any number of blanks. */
+/** Returns whether an entry or blob that begins like this is a config or manifest, not a layer. JSON may begin with white space. */
 function looksLikeJson(head) {
     return !looksLikeTar(head) && /^[ \t\r\n]*[{[]|^[ \t\r\n]+$/.test(head.toString('latin1', 0, tarBlock));
 }
 
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
 ;// CONCATENATED MODULE: ./build/shared/tar/compression.js
 
 
 
-/** How many bytes of a tarball tell its compression, behind skippable frames. */
+
+/** Bytes that identify the compression of a tarball, after any skippable frames. */
 const magicBytes = 6;
 const zstdMagic = 0xfd2fb528;
 const xzMagic = Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]);
 /**
- * How a tarball is compressed, from its first bytes.
- * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load takes and Node doesn't read
+ * Detects the compression of a tarball from its first bytes.
+ * @throws HandoverError `tarball-invalid` for xz and bzip2, which docker load accepts but Node can't read
  */
 function compressionOf(head) {
     const packing = packingOf(head);
-    if (packing === 'xz')
-        throw unread('xz', 'unxz');
-    if (packing === 'bzip2')
-        throw unread('bzip2', 'bunzip2');
-    return packing;
+    if (packing !== 'xz' && packing !== 'bzip2')
+        return packing;
+    throw invalidTarball(`The tarball is compressed with ${packing}, which this action can't read.`, `Run ${packing === 'xz' ? 'unxz' : 'bunzip2'} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
 }
-/** How something is packed, from its first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
+/** Detects a compression from the first bytes (RFC 1952 section 2.3.1, RFC 8878 sections 3.1.1 and 3.1.2). */
 function packingOf(head) {
     if (head[0] === 0x1f && head[1] === 0x8b)
         return 'gzip';
@@ -31001,32 +30954,57 @@ function packingOf(head) {
     if (/^BZh[1-9]/.test(head.toString('latin1', 0, 4)))
         return 'bzip2';
     const magic = head.length >= 4 ? head.readUInt32LE(0) : 0;
-    // pzstd begins with a frame that is there to be skipped.
+    // pzstd starts its files with a skippable frame.
     if (magic === zstdMagic || (magic & 0xfffffff0) >>> 0 === 0x184d2a50)
         return 'zstd';
     return 'none';
 }
-function unread(format, command) {
-    return invalidTarball(`The tarball is compressed with ${format}, which can't be looked into here.`, `Run ${command} on it in a step before it's handed over, or compress it with zstd or gzip instead.`);
+// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
+// could be used by another document later.
+/** Detects a layer's compression from its first 512 bytes. Returns undefined for anything that can't be a layer, such as JSON. */
+function layerPackingOf(head) {
+    const packing = packingOf(head);
+    if (packing !== 'none')
+        return packing;
+    const block = head.subarray(0, tarBlock);
+    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
+    if (block.length === 0 || (block.length === tarBlock && isZero(block)))
+        return 'none';
+    return block.length === tarBlock && block.includes(0) && readTarHeader(block) !== undefined ? 'none' : undefined;
 }
-// Node comes back from its thread for each chunk: 16 KiB by default.
+/**
+ * Returns how a layer's compression differs from its media type, or undefined when they match. Docker's type without a compression
+ * allows any compression (containerd, core/images/mediatypes.go, DiffCompression).
+ * @param mediaType empty when unknown
+ * @param packing undefined when the blob can't be a layer
+ */
+function compression_wrongForm(mediaType, packing) {
+    if (packing === undefined)
+        return `is not a tar, compressed or not${mediaType === '' ? '' : ` (its media type is ${mediaType})`}`;
+    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
+    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
+    if (packing === expected)
+        return undefined;
+    return `is ${packing === 'none' ? 'a plain tar' : `${packing} data`}, but has the media type ${mediaType}`;
+}
+// Node returns from its thread for each chunk, 16 KiB by default.
 const gunzipOptions = { chunkSize: 1024 * 1024, readableHighWaterMark: 4 * 1024 * 1024 };
-// In pieces of 16 KiB it takes four times as long. What `zstd --long=31` makes takes a window of 2 GiB, and is read too.
+// With chunks of 16 KiB, decompression takes four times as long. Files from `zstd --long=31`, with a window of 2 GiB, can be read too.
 const zstdOptions = {
     ...gunzipOptions,
     chunkSize: 2 * 1024 * 1024,
     params: { [external_node_zlib_.constants.ZSTD_d_windowLogMax]: 31 },
 };
-/** The plain tarball's bytes. Damaged or cut input makes the iteration throw zlib's error. */
+/** Returns the bytes of the plain tarball. If the input is damaged or truncated, the iteration throws zlib's error. */
 function decompress(chunks, compression) {
     if (compression === 'none')
         return chunks;
     if (compression === 'zstd')
         return zstdFrames(chunks);
-    // An error on either side destroys the decoder, and so its consumer gets it.
+    // An error on either side destroys the decoder, which passes the error on to its consumer.
     return (0,external_node_stream_.pipeline)(chunks, (0,external_node_zlib_.createGunzip)(gunzipOptions), () => undefined);
 }
-/** Zstandard files may hold several frames (RFC 8878 section 3), and Node's decoder stops behind one of them. */
+/** Decodes every frame: a Zstandard file may contain several (RFC 8878 section 3), but Node's decoder stops after one. */
 async function* zstdFrames(chunks) {
     const source = chunks[Symbol.asyncIterator]();
     let rest = await nextOf(source);
@@ -31039,10 +31017,10 @@ async function* zstdFrames(chunks) {
         rest = await feeding;
     }
 }
-/** Writes until the decoder has come to the end of a frame in the middle of a chunk; returns what is left of that. */
-async function feed(decoder, first, source) {
+/** Writes chunks until a frame ends in the middle of one. Returns the rest of that chunk. */
+async function feed(decoder, head, source) {
     let written = 0;
-    for (let chunk = first; chunk !== undefined; chunk = await nextOf(source)) {
+    for (let chunk = head; chunk !== undefined; chunk = await nextOf(source)) {
         written += chunk.length;
         await write(decoder, chunk);
         const left = written - decoder.bytesWritten;
@@ -31075,10 +31053,10 @@ async function nextOf(source) {
 
 const linkKinds = { '1': 'hard', '2': 'symbolic' };
 /**
- * Reads the entries of a plain tar, ustar, GNU or pax, as it arrives. It requests a chunk when all of the previous one is used, and holds
- * none, so the chunks can share memory. Bytes after the end of the archive are read and ignored, as by engines (Go archive/tar,
+ * Reads the entries of a plain tar (ustar, GNU or pax) as it arrives. Requests a chunk only when the previous one is used up, and keeps
+ * none, so the chunks can share memory. Reads and ignores bytes after the end of the archive, as engines do (Go archive/tar,
  * Reader.Next).
- * @throws HandoverError `tarball-invalid` when it is cut or no tar; errors of `chunks`
+ * @throws HandoverError `tarball-invalid` when it is truncated or not a tar; errors of `chunks`
  */
 async function* tarEntries(chunks) {
     const bytes = new ByteSource(chunks);
@@ -31100,35 +31078,35 @@ async function* tarEntries(chunks) {
             if (count > base_limits/* limits */.F.tarEntries)
                 throw invalid(`it has more than ${String(base_limits/* limits */.F.tarEntries)} entries`);
             const { type } = header;
-            const { name, size: told } = { ...header, ...extension };
+            const { name = header.name, size: told = header.size, link: target = header.linkTarget } = extension;
             if (![told, header.size].every(json/* isByteCount */.A0))
                 throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} has an impossible size`);
-            if (Math.max(name.length, extension.link?.length ?? 0) > base_limits/* limits */.F.tarNameLength)
-                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is a name that goes on for ${String(name.length)} letters`);
-            const size = hasContent(type) ? told : 0;
+            if (Math.max(name.length, target.length) > base_limits/* limits */.F.tarNameLength)
+                throw invalid(`${(0,base_text/* quoteForeign */.xS)(name, 80)} is the beginning of a name of ${String(name.length)} characters`);
             if (type === 'x' || type === 'L' || type === 'K') {
-                extension = {
-                    ...extension,
-                    ...readExtension(type, await bytes.exactly(atMost(header.size, base_limits/* limits */.F.tarHeaderBytes))),
-                };
+                if (header.size > base_limits/* limits */.F.tarHeaderBytes)
+                    throw invalid(`a header has ${String(header.size)} bytes`);
+                readExtension(type, await bytes.exactly(header.size), extension);
                 await bytes.skip(tarPadding(header.size));
                 continue;
             }
-            // Values for all entries are not needed.
+            // Global values, which apply to all entries, are not needed.
             if (type === 'g') {
                 await bytes.skip(header.size + tarPadding(header.size));
                 continue;
             }
+            // Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
+            const size = /^[1-6]$/.test(type) ? 0 : told;
             const end = bytes.position + size;
             const kind = linkKinds[type];
-            const link = kind === undefined ? {} : { link: { kind, target: extension.link ?? header.linkTarget } };
-            // Type 7 is a file that old systems kept in one piece (POSIX.1-2024, pax, "ustar Interchange Format").
+            const link = kind && { kind, target };
+            // Type 7 is a file that old systems stored contiguously (POSIX.1-2024, pax, "ustar Interchange Format").
             const isFile = ['0', '\0', '7'].includes(type);
-            yield { name, size, offset: bytes.position, isFile, ...link, content: bytes.until(end) };
+            yield { name, size, offset: bytes.position, isFile, link, content: bytes.until(end) };
             await bytes.skip(end + tarPadding(size) - bytes.position);
             extension = {};
         }
-        // The sender may have stopped between two entries.
+        // The sender may have stopped between entries.
         if (!isEnded)
             throw invalid('its end is missing');
     }
@@ -31136,43 +31114,32 @@ async function* tarEntries(chunks) {
         await bytes.close();
     }
 }
-function readExtension(type, content) {
+function readExtension(type, content, extension) {
     // GNU tar ends the name with a zero byte.
     if (type === 'L')
-        return { name: textAt(content, 0, content.length) };
-    if (type === 'K')
-        return { link: textAt(content, 0, content.length) };
-    const records = readPaxRecords(content);
-    const [path, link, size] = [records.get('path'), records.get('linkpath'), Number(records.get('size') ?? Number.NaN)];
-    return {
-        ...(path === undefined ? {} : { name: path }),
-        ...(link === undefined ? {} : { link }),
-        ...((0,json/* isByteCount */.A0)(size) ? { size } : {}),
-    };
-}
-// Links, devices, folders and pipes have no content, even if their header has a size (Go archive/tar, isHeaderOnly).
-function hasContent(type) {
-    return !/^[1-6]$/.test(type);
-}
-function atMost(size, most) {
-    if (size > most)
-        throw invalid(`a header goes on for ${String(size)} bytes`);
-    return size;
+        extension.name = textAt(content, 0, content.length);
+    else if (type === 'K')
+        extension.link = textAt(content, 0, content.length);
+    else {
+        const records = readPaxRecords(content);
+        extension.name = records.get('path') ?? extension.name;
+        extension.link = records.get('linkpath') ?? extension.link;
+        const size = Number(records.get('size'));
+        if ((0,json/* isByteCount */.A0)(size))
+            extension.size = size;
+    }
 }
 function invalid(why) {
     return (0,errors/* invalidTarball */.EK)(`The tarball is not a whole tar archive: ${why}.`, 'Run the job again; if it repeats, look for a full disk: df -h.');
 }
-/** Reads numbers of bytes from chunks. */
+/** Reads a given number of bytes from chunks. */
 class ByteSource {
     #chunks;
     #rest = Buffer.alloc(0);
-    #position = 0;
+    /** The number of bytes read so far. */
+    position = 0;
     constructor(chunks) {
         this.#chunks = chunks[Symbol.asyncIterator]();
-    }
-    /** The number of bytes that have been read. */
-    get position() {
-        return this.#position;
     }
     /** Reads a copy of a block; undefined at the end. */
     async block() {
@@ -31181,22 +31148,22 @@ class ByteSource {
     async exactly(bytes) {
         const all = Buffer.alloc(bytes);
         let filled = 0;
-        for await (const part of this.until(this.#position + bytes))
+        for await (const part of this.until(this.position + bytes))
             filled += part.copy(all, filled);
         return all;
     }
     async skip(bytes) {
-        const end = this.#position + bytes;
-        while (this.#position < end)
+        const end = this.position + bytes;
+        while (this.position < end)
             await this.#take(end);
     }
     async skipAll() {
-        this.#rest = Buffer.alloc(0);
-        while (await this.#more())
+        do
             this.#rest = Buffer.alloc(0);
+        while (await this.#more());
     }
     async *until(end) {
-        while (this.#position < end)
+        while (this.position < end)
             yield await this.#take(end);
     }
     async close() {
@@ -31204,10 +31171,10 @@ class ByteSource {
     }
     async #take(end) {
         if (!(await this.#more()))
-            throw invalid(`it ends at byte ${String(this.#position)}`);
-        const part = this.#rest.subarray(0, end - this.#position);
+            throw invalid(`it ends at byte ${String(this.position)}`);
+        const part = this.#rest.subarray(0, end - this.position);
         this.#rest = this.#rest.subarray(part.length);
-        this.#position += part.length;
+        this.position += part.length;
         return part;
     }
     async #more() {
@@ -31221,53 +31188,6 @@ class ByteSource {
     }
 }
 
-;// CONCATENATED MODULE: ./build/shared/tar/layer-form.js
-
-
-
-// A layer's first bytes must match its media type. An engine keeps every blob that it receives: a config that was sent as a layer
-// could be used by another document later.
-/** Number of bytes at a layer's start that identify its format. */
-const layerHeadBytes = tarBlock;
-/** Returns how a layer is packed, from its first bytes; undefined when it can't be a layer, such as JSON. */
-function layerPackingOf(head) {
-    const packing = packingOf(head);
-    if (packing !== 'none')
-        return packing;
-    const block = head.subarray(0, tarBlock);
-    // Go reads an empty file as an empty tar. A tar header contains zero bytes, which JSON never does.
-    if (block.length === 0 || (block.length === tarBlock && isZero(block)))
-        return 'none';
-    return block.length === tarBlock && block.includes(0) && readTarHeader(block) !== undefined ? 'none' : undefined;
-}
-/**
- * Returns how a layer's packing differs from its media type, or undefined when they match. Docker's type without a compression covers
- * every packing (containerd, core/images/mediatypes.go, DiffCompression).
- * @param mediaType empty when unknown
- * @param packing undefined when the blob can't be a layer
- */
-function layer_form_wrongForm(mediaType, packing) {
-    if (packing === undefined)
-        return 'is no tar, whether packed or not';
-    const packed = /[+.](gzip|zstd)$/.exec(mediaType)?.[1];
-    const expected = packed ?? (mediaType.startsWith('application/vnd.oci.image.layer.') ? 'none' : packing);
-    return packing === expected ? undefined : `is ${nameOf(packing)}, and of the media type ${mediaType}`;
-}
-function nameOf(packing) {
-    return packing === 'none' ? 'a plain tar' : `${packing} data`;
-}
-/**
- * Returns the same chunks after checking that their first bytes match the media type.
- * @param refuse makes the error from the end of a sentence whose subject is the layer
- */
-async function* layerChunks(chunks, mediaType, refuse) {
-    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(chunks, layerHeadBytes);
-    const wrong = layer_form_wrongForm(mediaType, layerPackingOf(head));
-    if (wrong !== undefined)
-        throw refuse(wrong);
-    yield* all;
-}
-
 ;// CONCATENATED MODULE: ./build/shared/tar/tarball-reader.js
 
 
@@ -31278,20 +31198,14 @@ async function* layerChunks(chunks, mediaType, refuse) {
 
 
 
-
-
-function isKept(entry) {
-    return entry.bytes !== undefined;
-}
-/** The entries of a tarball, by their names. */
+/** The entries of a tarball, by name. */
 class SeenTarball {
     #entries = new Map();
     #blobs = new Map();
     #links = new Map();
     #diffIds = new Map();
     #jsonBytes = 0;
-    #unnamed = 0;
-    /** Returns the entry under a name, after following links. */
+    /** Returns the entry with a name, following links. */
     find(name) {
         let path = pathOf(name);
         for (let steps = 0; steps < base_limits/* limits */.F.tarLinks; steps += 1) {
@@ -31309,9 +31223,9 @@ class SeenTarball {
     diffIdOf({ name, digest, packing }) {
         return packing === 'none' ? digest : this.#diffIds.get(name);
     }
-    /** Returns the kept entries in the tarball's order, each digest once. */
-    kept() {
-        return [...this.#blobs.values()].filter(isKept);
+    /** Returns the entries in the tarball's order, each digest once. */
+    blobs() {
+        return [...this.#blobs.values()];
     }
     /** Returns the first names, for messages. */
     names() {
@@ -31331,29 +31245,26 @@ class SeenTarball {
     addDiffId(name, diffId) {
         this.#diffIds.set(name, diffId);
     }
-    /** Whether to keep an entry's content: it looks like JSON, and the limits allow it. */
+    /** Returns whether to keep an entry's content: it looks like JSON and is within the limits. */
     keeps(size, head) {
         return looksLikeJson(head) && size <= base_limits/* limits */.F.jsonBytes && this.#jsonBytes + size <= base_limits/* limits */.F.jsonBytesInAll;
-    }
-    nextName() {
-        this.#unnamed += 1;
-        return `layer-${String(this.#unnamed)}.tar`;
     }
 }
 /**
  * Reads a plain tarball of images, made by any tool. Yields the large entries, each once and in order, and keeps the small ones, which
- * describe the images. Holds nothing else.
- * @param seen gets the entries
- * @throws HandoverError `tarball-invalid` when it is cut or no tar, or when a blob's digest differs from its name; errors of `chunks`
+ * describe the images. Keeps nothing else in memory.
+ * @param seen receives the entries
+ * @throws HandoverError `tarball-invalid` when it is truncated or not a tar, or when a blob's digest differs from its name; errors of `chunks`
  */
 async function* readTarball(chunks, seen) {
+    let unnamed = 0;
     for await (const { name, size, offset, isFile, link, content } of tarEntries(chunks)) {
         const path = pathOf(name);
         if (link !== undefined)
             seen.addLink(path, link);
         if (!isFile)
             continue;
-        const named = digestIn(path);
+        const named = (0,image_digest/* blobDigest */.ep)(path);
         const { head, all } = await (0,bytes_chunks/* withHead */.V5)(content, tarBlock);
         const packing = layerPackingOf(head);
         if (seen.keeps(size, head)) {
@@ -31365,8 +31276,10 @@ async function* readTarball(chunks, seen) {
         const checksum = new verified/* Checksum */.M();
         const passing = (0,verified/* checksummed */.Wk)(all, checksum);
         const before = named === undefined ? undefined : seen.blob(named);
-        const out = before?.name ?? (named === undefined ? seen.nextName() : (0,image_digest/* blobName */.PF)(named));
-        // Other files are not passed on, because one could be a config that another document names.
+        if (named === undefined)
+            unnamed += 1;
+        const out = before?.name ?? (named === undefined ? `layer-${String(unnamed)}.tar` : (0,image_digest/* blobName */.PF)(named));
+        // Other files are not yielded, because one could be a config that another document refers to.
         if (before === undefined && packing !== undefined)
             yield { path, name: out, digest: named, size, offset, packing, chunks: passing };
         await (0,verified/* drain */.Ze)(passing);
@@ -31385,22 +31298,15 @@ async function seeTarball(chunks) {
             continue;
         const source = { failed: false };
         const watched = (0,bytes_chunks/* watchedChunks */.bM)((0,bytes_chunks/* streamableChunks */.V$)(passing), () => (source.failed = true));
-        const diffId = await contentDigest(decompress(watched, packing)).catch((error) => {
+        const checksum = new verified/* Checksum */.M();
+        await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(decompress(watched, packing), checksum)).catch((error) => {
             throw source.failed ? error : undecodable(path, packing, error);
         });
-        seen.addDiffId(name, diffId);
+        seen.addDiffId(name, checksum.found().digest);
     }
     return seen;
 }
-async function contentDigest(chunks) {
-    const checksum = new verified/* Checksum */.M();
-    await (0,verified/* drain */.Ze)((0,verified/* checksummed */.Wk)(chunks, checksum));
-    return checksum.found().digest;
-}
-function digestIn(path) {
-    return (0,image_digest/* parseDigest */.m)(`sha256:${/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? ''}`);
-}
-// Some tools write `./manifest.json`. For engines, which unpack the tar, that is `manifest.json`.
+// Some tools write `./manifest.json`. Engines unpack the tar, so for them it is the same file as `manifest.json`.
 function pathOf(name) {
     return external_node_path_.posix.join('/', name).slice(1);
 }
@@ -31412,7 +31318,7 @@ function requireNamed(named, digest) {
         throw tarball_reader_damaged((0,image_digest/* blobName */.PF)(named), named, digest);
     return digest;
 }
-/** Returns the error for an entry whose content has another digest than in the tarball's documents. */
+/** Returns the error for an entry whose content has a different digest than the tarball's documents state. */
 function tarball_reader_damaged(name, expected, found) {
     return (0,errors/* invalidTarball */.EK)(`${name} in the tarball is damaged: its content has the digest ${found}; ${expected} was expected.`, 'Make the tarball again. If it was copied or downloaded, compare its checksum with that of the original.');
 }
@@ -31426,7 +31332,7 @@ function tarball_reader_damaged(name, expected, found) {
 
 /**
  * Reads the attestations of an identified image. The index may list only that image and its attestations.
- * @param indexDigest in the record
+ * @param indexDigest the digest in the record
  * @throws HandoverError `artifact-corrupt`, `transfer-failed`
  */
 async function readAttestations(content, image, indexDigest) {
@@ -31471,7 +31377,7 @@ function required(seen, { digest, size }) {
         return entry;
     throw attestations_corrupt(`${digest} is missing or has another size`);
 }
-/** @param why in words that go on after a colon */
+/** @param why the reason, to follow a colon */
 function attestations_corrupt(why, cause) {
     return (0,errors/* corruptArtifact */.G8)(`The attestations in the artifact (${attestationsName}) can't be used: ${why}.`, cause);
 }
@@ -31488,18 +31394,23 @@ var artifact_name = __nccwpck_require__(2704);
 
 
 
+
 /**
- * Reads a layer's bytes. Its digest is verified by the consumer.
- * @param onBytes called with the number of bytes of each part that has arrived
- * @throws HandoverError `artifact-corrupt` while iterating, when the first bytes don't match the media type
+ * Reads a layer's bytes. The consumer must verify the digest.
+ * @param onBytes called with the number of bytes of each chunk that arrives
+ * @throws HandoverError `artifact-corrupt` during the iteration, when the first bytes don't match the media type
  */
-function layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
-    return layerChunks(read(offset, offset + size, onBytes), mediaType, (what) => (0,errors/* corruptArtifact */.G8)(`The layer ${digest} in the artifact ${what}.`));
+async function* layerBytes({ digest, size, mediaType, offset }, read, onBytes) {
+    const { head, all } = await (0,bytes_chunks/* withHead */.V5)(read(offset, offset + size, onBytes), tarBlock);
+    const wrong = compression_wrongForm(mediaType, layerPackingOf(head));
+    if (wrong !== undefined)
+        throw (0,errors/* corruptArtifact */.G8)(`The layer ${digest} in the artifact ${wrong}.`);
+    yield* all;
 }
 /**
- * Identifies the images of an artifact by the bytes of their configs and manifests: some kilobytes.
- * @returns in the record's order; undefined when the record lacks a position, or when the artifact can't be read in parts.
- *   Then only the whole tarball shows them
+ * Identifies the images of an artifact from the bytes of their configs and manifests, which are some kilobytes.
+ * @returns the images in the record's order; undefined when the record lacks a position, or the artifact can't be read in parts.
+ *   Then the whole tarball must be read to identify them
  * @throws HandoverError `artifact-corrupt` when the bytes don't match the record; `transfer-failed`, `artifact-expired`
  */
 async function identifyByRange(content, record) {
@@ -31521,11 +31432,11 @@ async function identifyByRange(content, record) {
     const bytesAt = await reader(read, places);
     return Promise.all(images.map((image) => identifiedImage(image, bytesAt, read)));
 }
-// A record with a manifest digest has to give the manifest's position: only that digest identifies the image.
+// A record with a manifest digest must also have the manifest's position: only that digest identifies the image.
 function hasPlaces({ configAt, manifestAt, manifestDigests }) {
     return configAt !== undefined && (manifestAt !== undefined || manifestDigests.length === 0);
 }
-/** Reads places: in one request where they are close together, as at the end of a tarball that export-image wrote. */
+/** Reads byte ranges, in one request if they are close together, as at the end of a tarball that export-image wrote. */
 async function reader(read, places) {
     const part = (start, end) => (0,bytes_chunks/* copiedBytes */.QB)(read(start, end, () => undefined));
     const start = Math.min(...places.map(({ offset }) => offset));
@@ -31540,42 +31451,27 @@ async function identifiedImage(image, bytesAt, read) {
     const configBytes = configAt === undefined ? Buffer.alloc(0) : await bytesAt(configAt);
     const configDigest = (0,image_digest/* digestOf */.ol)(configBytes);
     requireAgreement('config digest', image.configDigest, configDigest);
-    const config = identity_parsed(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'));
+    // An unreadable document is a mismatch with the record.
+    const mismatch = (error) => record_corrupt((0,errors/* messageOf */.bD)(error), error);
+    const config = (0,errors/* translated */.vE)(() => (0,image_manifest/* parseConfig */.o4)(configBytes, 'the config'), mismatch);
     if (manifestAt === undefined) {
         const identity = { ...config, configDigest, manifestDigest: undefined };
-        identity_requireRecorded(image, identity, undefined);
+        identity_requireRecorded(image, identity);
         return { identity, references, ranged: undefined };
     }
     const manifestBytes = await bytesAt(manifestAt);
-    const manifest = identity_parsed(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'));
-    const identity = { ...config, configDigest, manifestDigest: (0,image_digest/* digestOf */.ol)(manifestBytes) };
+    const manifest = (0,errors/* translated */.vE)(() => (0,image_manifest/* parseManifest */.Ng)(manifestBytes, 'the manifest'), mismatch);
+    const identity = { ...config, configDigest, manifestDigest: manifest.digest };
     requireAgreement('config digest', image.configDigest, manifest.config.digest);
     identity_requireRecorded(image, identity, manifest.layers);
     const fault = (0,image_manifest/* configFault */.fT)(manifest, configBytes, config);
     if (fault !== undefined)
         throw record_corrupt(`the manifest ${identity.manifestDigest} ${fault}`);
-    const contents = {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: identity.manifestDigest,
-        manifestBytes,
-        manifestMediaType: manifest.mediaType,
-        layers: manifest.layers,
-    };
+    const contents = (0,image_manifest/* contentsOf */.KD)(configBytes, config, manifest);
     const layers = locatedLayers(image, manifest.layers);
     return { identity, references, ranged: layers === undefined ? undefined : { contents, layers, read } };
 }
-/** Reports an unreadable document as a mismatch with the record. */
-function identity_parsed(parse) {
-    try {
-        return parse();
-    }
-    catch (error) {
-        throw record_corrupt((0,errors/* messageOf */.bD)(error), error);
-    }
-}
-/** Returns the manifest's layers with their positions; undefined where the record lacks a position. */
+/** Returns the manifest's layers with their positions; undefined if the record lacks a position. */
 function locatedLayers(record, layers) {
     const located = layers.flatMap(({ digest, size, mediaType }, position) => {
         const offset = record.layers[position]?.offset;
@@ -31585,7 +31481,7 @@ function locatedLayers(record, layers) {
 }
 /**
  * Compares the record with the image's identity.
- * @param layers the layers in the image's manifest; undefined for an image without one
+ * @param layers the layers in the image's manifest; undefined for an image without a manifest
  * @throws HandoverError `artifact-corrupt` when they differ
  */
 function identity_requireRecorded(record, identity, layers) {
@@ -31618,8 +31514,6 @@ function requireAgreement(what, recorded, found) {
     throw record_corrupt(`its ${what} (${(0,base_text/* quoteForeign */.xS)(recorded)}) is not that of the image in the tarball (${(0,base_text/* quoteForeign */.xS)(found)})`);
 }
 
-// EXTERNAL MODULE: ./build/shared/base/pool.js
-var pool = __nccwpck_require__(2668);
 ;// CONCATENATED MODULE: ./build/shared/handed-over/side-by-side.js
 
 
@@ -31628,33 +31522,33 @@ var pool = __nccwpck_require__(2668);
  * @returns the outcomes in the same order
  */
 async function sideBySide(before, atOnce, work) {
+    const next = async (outcome) => {
+        if (!outcome.ok)
+            return outcome;
+        const { name, value } = outcome;
+        try {
+            return { name, ok: true, value: await work(value, name) };
+        }
+        catch (error) {
+            return { name, ok: false, error };
+        }
+    };
     const after = [];
     await (0,pool/* inPool */.Q)(before.entries(), atOnce, async ([position, outcome]) => {
-        after[position] = await next(outcome, work);
+        after[position] = await next(outcome);
     });
     return after;
 }
-async function next(outcome, work) {
-    if (!outcome.ok)
-        return outcome;
-    const { name, value } = outcome;
-    try {
-        return { name, ok: true, value: await work(value, name) };
-    }
-    catch (error) {
-        return { name, ok: false, error };
-    }
-}
 /**
  * Returns the values if no task failed.
- * @param done the successful work, as a participle: `loaded`
- * @throws HandoverError with every task that failed: with their code if they have the same, else `load-failed`
+ * @param done a participle for the successful work, such as `loaded`
+ * @throws HandoverError that lists every failed task; with their code if all have the same one, otherwise `load-failed`
  */
 function requireAll(outcomes, done) {
-    const failures = outcomes.flatMap((outcome) => (outcome.ok ? [] : [outcome]));
+    const failures = outcomes.filter((outcome) => !outcome.ok);
     const [first] = failures;
     if (first === undefined)
-        return outcomes.flatMap((outcome) => (outcome.ok ? [outcome.value] : []));
+        return outcomes.filter((outcome) => outcome.ok).map(({ value }) => value);
     const defect = failures.find(({ error }) => !(error instanceof errors/* HandoverError */.Cu));
     if (defect !== undefined || outcomes.length === 1)
         throw (defect ?? first).error;
@@ -31674,7 +31568,7 @@ function requireAll(outcomes, done) {
 
 
 
-/** The file that holds the mapping in its artifact. */
+/** The name of the artifact's file with the mapping. */
 const digestsFileName = 'docker-image-digests.json';
 /**
  * Finds the newest artifact of that name, or the one with that id, and identifies its images.
@@ -31687,7 +31581,7 @@ async function findArtifact(wanted, { store, log, runAttempt }) {
         throw artifactNotFound([wanted], artifacts, runAttempt);
     return identified(await store.open(found), log);
 }
-/** Reads the record and identifies the images: some kilobytes. */
+/** Reads the record and identifies the images, which takes some kilobytes. */
 async function identified(content, log) {
     const { artifact } = content;
     log.info(`Artifact "${artifact.name}": id ${String(artifact.id)}, ${(0,base_text/* formatBytes */.z3)(artifact.size)}, ${artifact.digest ?? 'no digest'}`);
@@ -31722,7 +31616,7 @@ function artifactNotFound(wanted, artifacts, runAttempt, timeout) {
 }
 const opensAtOnce = 8;
 /**
- * Finds the newest artifact of each name that is wanted, and identifies its images: some kilobytes each. Skips an artifact that
+ * Finds the newest artifact of each name that is wanted, and identifies its images from some kilobytes each. Skips an artifact that
  * contains only the mapping of an earlier step, unless it is named.
  * @param wanted names, patterns and ids
  * @throws HandoverError `artifact-not-found` with the names that have no artifact, and those that exist
@@ -31776,7 +31670,7 @@ function selectArtifacts(wanted, artifacts) {
 
 
 /**
- * Returns the images of a tarball that has been read: those of its `manifest.json`, or else those of its `index.json`.
+ * Returns the images of a tarball that has been read: those of its `manifest.json` or, without one, of its `index.json`.
  * @throws HandoverError `tarball-invalid` when it has neither, when one of them names a missing entry, or when an uncompressed layer's
  *   digest isn't the config's
  */
@@ -31792,36 +31686,38 @@ function imagesIn(seen) {
         return { kind: 'docker', images: images.map((image) => archiveImage(image, all, seen)) };
     }
     const ofImages = manifests.filter(({ config }) => isImageConfig(config));
-    // Of several platforms, one may be there without its layers.
+    // In an image for several platforms, some platforms may lack their layers.
     const whole = ofImages.filter(({ config, layers }) => [config, ...layers].every(({ digest }) => seen.blob(digest)));
     const images = (whole.length > 0 ? whole : ofImages).map((manifest) => ociImage(manifest, seen));
     if (images.length > 0)
         return { kind: 'oci', images };
     throw invalidTarball(index === undefined
         ? `The tarball has neither a manifest.json nor an index.json at its top; it holds: ${seen.names().join(', ') || 'nothing'}.`
-        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar of docker export is a file system, and no image.');
+        : "The tarball's index.json names no image that is in the tarball.", 'Make it with docker save, or with docker buildx build --output type=docker,dest=FILE. A tar from docker export is a file system, not an image.');
 }
 /**
- * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may name more platforms
- * than there are in the tarball.
+ * Returns the manifests of images in an index and its nested indexes, each once, with all its references. An index may list more platforms
+ * than the tarball contains.
  */
 function manifestsIn(index, seen) {
     const found = new Map();
     const read = new Map();
     let count = 0;
     const visit = (descriptors, around, names) => {
-        // Indexes that name one index many times have many paths in few bytes.
+        // Indexes that list the same index many times make many paths out of few bytes.
         count += descriptors.length;
         if (count > limits.indexed)
             throw tooMany('index.json', count);
         for (const descriptor of descriptors) {
-            if (isAttestation(descriptor) || !isManifestOrIndex(descriptor))
+            const isManifest = ['', mediaTypes.manifest, mediaTypes.dockerManifest].includes(descriptor.mediaType);
+            // An index may list other content, which is ignored (OCI image-spec, image-index.md).
+            if (isAttestation(descriptor) || (!isManifest && !isIndex(descriptor)))
                 continue;
             const { digest } = descriptor;
             const references = [...names, ...namesOf(descriptor)];
             const { bytes, offset = 0, size } = seen.blob(digest) ?? {};
             if (size !== undefined && bytes === undefined)
-                throw invalidTarball(`The tarball's index.json names the manifest ${descriptor.digest}, which is no JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`);
+                throw invalidTarball(`The tarball's index.json names the manifest ${descriptor.digest}, which is not a JSON object of at most ${String(limits.jsonBytes)} bytes (it has ${String(size)}).`);
             if (bytes === undefined)
                 continue;
             if (isIndex(descriptor)) {
@@ -31833,7 +31729,7 @@ function manifestsIn(index, seen) {
                 continue;
             }
             const before = found.get(digest);
-            const manifest = before ?? { ...parseManifest(bytes, `manifest ${digest}`), digest, bytes, offset };
+            const manifest = before ?? { ...parseManifest(bytes, `manifest ${digest}`), offset };
             found.set(digest, {
                 ...manifest,
                 around: [...new Set([...(before?.around ?? []), ...around])],
@@ -31844,35 +31740,23 @@ function manifestsIn(index, seen) {
     visit(parseIndex(index, 'index.json'), [], []);
     return [...found.values()];
 }
-// An index may name other things, which are ignored (OCI image-spec, image-index.md).
-function isManifestOrIndex(descriptor) {
-    const { manifest, dockerManifest } = mediaTypes;
-    return isIndex(descriptor) || ['', manifest, dockerManifest].includes(descriptor.mediaType);
-}
 function tooMany(where, count) {
     return invalidTarball(`The tarball's ${where} names ${String(count)} images or more: too many.`, `Hand over at most ${String(limits.images)} images in one tarball.`);
 }
-/** Returns all manifests in the tarball, also those that no index names. */
+/** Returns all manifests in the tarball, including those that no index lists. */
 function looseManifests(seen) {
-    return seen.kept().flatMap(({ digest, bytes, offset }) => {
-        const manifest = attempt(() => parseManifest(bytes, 'a manifest'), undefined);
-        return manifest === undefined ? [] : [{ ...manifest, digest, bytes, offset, around: [] }];
+    return seen.blobs().flatMap(({ bytes, offset }) => {
+        const manifest = bytes && attempt(() => parseManifest(bytes, 'a manifest'), undefined);
+        return manifest === undefined ? [] : [{ ...manifest, offset, around: [] }];
     });
 }
 function ociImage({ references, ...manifest }, seen) {
     const by = `The tarball's manifest ${manifest.digest}`;
-    return checked({
-        references,
-        ...requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest),
-        manifests: [manifest],
-        manifestDigests: [manifest.digest, ...manifest.around],
-        layers: manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest)),
-    }, seen);
+    const config = requireConfig(seen.blob(manifest.config.digest), by, manifest.config.digest);
+    const layers = manifest.layers.map(({ digest }) => requireEntry(seen.blob(digest), by, digest));
+    return checked({ references, ...config, manifests: [manifest], layers }, seen);
 }
-/**
- * Returns an image after comparing its config, its manifests and the tarball's entries.
- * @throws HandoverError `tarball-invalid`
- */
+/** Compares an image's config, its manifests and the tarball's entries. */
 function checked(image, seen) {
     for (const manifest of image.manifests) {
         const fault = configFault(manifest, image.configBytes, image.config);
@@ -31883,51 +31767,45 @@ function checked(image, seen) {
     requireDiffIds(image, seen);
     return image;
 }
-/** @param all manifests of the tarball, those that an index leads to first */
+/** Returns the digests of an image's manifests, then of the indexes that contain them. Empty for an image without a manifest. */
+function manifestDigestsOf({ manifests }) {
+    return [...new Set([...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)])];
+}
+/** @param all the tarball's manifests, starting with those reachable from an index */
 function archiveImage({ config, repoTags, layers }, all, seen) {
     const by = "The tarball's manifest.json";
     const entry = requireConfig(seen.find(config), by, config);
     const found = layers.map((name) => requireEntry(seen.find(name), by, name));
     const manifests = manifestsOf(entry.configDigest, found, all);
-    const digests = [...manifests.map(({ digest }) => digest), ...manifests.flatMap(({ around }) => around)];
-    const references = referencesIn(repoTags);
-    const image = { references, ...entry, manifests, manifestDigests: [...new Set(digests)], layers: found };
-    return checked(image, seen);
+    return checked({ references: referencesIn(repoTags), ...entry, manifests, layers: found }, seen);
 }
-/** @throws HandoverError `tarball-invalid` for a text that is no reference, because it is no input of this step */
+// The error is not `invalid-input`, because the text is not an input of this step.
 function referencesIn(repoTags) {
     if (repoTags.length > limits.references)
         throw invalidNames(`has ${String(repoTags.length)} references for one image`);
-    return repoTags.map((tag) => {
-        try {
-            return parseReference(tag);
-        }
-        catch (error) {
-            throw invalidNames(`calls an image by something that is no reference: ${messageOf(error)}`, error);
-        }
-    });
+    const invalidName = (error) => invalidNames(`gives an image a name that is not a reference: ${messageOf(error)}`, error);
+    return repoTags.map((tag) => translated(() => parseReference(tag), invalidName));
 }
 /** @param what the end of a sentence whose subject is the manifest.json */
 function invalidNames(what, cause) {
     return invalidTarball(`The tarball's manifest.json ${what}`.replace(/\.?$/, '.'), `Make the tarball with docker save and at most ${String(limits.references)} references of the image.`, cause);
 }
 /**
- * Returns the manifests of an image in `manifest.json`, each once.
- * @throws HandoverError `tarball-invalid` when there are some of this config, and none of them describes this image
+ * Returns the manifests of an image in `manifest.json`, each once. Throws if there are manifests with its config, but all of them
+ * describe another image.
  */
 function manifestsOf(configDigest, layers, all) {
     const digests = layers.map(({ digest }) => digest).join();
     const own = all.filter(({ config }) => config.digest === configDigest);
     const fitting = own.filter((manifest) => isImageConfig(manifest.config) && manifest.layers.map(({ digest }) => digest).join() === digests);
     const [first] = own;
-    if (first !== undefined && fitting.length === 0)
-        throw contradicting(first, contradiction(first));
-    return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
-}
-function contradiction({ config }) {
-    return isImageConfig(config)
+    if (first === undefined || fitting.length > 0)
+        return fitting.filter(({ digest }, position) => fitting.findIndex((one) => one.digest === digest) === position);
+    const { config } = first;
+    const fault = isImageConfig(config)
         ? 'lists other layers than its manifest.json'
         : `describes its config as ${quoteForeign(config.mediaType)}, which is not an image's`;
+    throw contradicting(first, fault);
 }
 /** @param how the end of a sentence whose subject is the manifest */
 function contradicting({ digest, config }, how) {
@@ -31942,22 +31820,21 @@ function requireConfig(entry, by, name) {
 function requireEntry(entry, by, name) {
     if (entry !== undefined)
         return entry;
-    throw invalidTarball(`${by} names ${name}, which is not in the tarball.`, 'The tarball is cut, was edited, or was made without all of its layers: make it again, with docker save for one.');
+    throw invalidTarball(`${by} names ${name}, which is not in the tarball.`, 'The tarball was truncated or edited, or made without all of its layers: make it again, for example with docker save.');
 }
 /** Checks the first bytes and the size of each layer against its manifests. */
 function requireLayers({ manifests, layers }, seen) {
     const described = manifests.flatMap((manifest) => manifest.layers.map(({ mediaType, digest, size }) => ({ mediaType, size, entry: seen.blob(digest) })));
     const own = layers.map((entry) => ({ mediaType: '', size: entry.size, entry }));
-    for (const { mediaType, size, entry } of [...own, ...described]) {
+    for (const { mediaType, size, entry } of [...described, ...own]) {
         if (entry === undefined)
             continue;
         const wrong = wrongForm(mediaType, entry.packing);
-        if (wrong !== undefined || size !== entry.size)
-            throw falseLayer(entry.path, wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`);
+        if (wrong === undefined && size === entry.size)
+            continue;
+        const what = wrong ?? `has ${String(entry.size)} bytes, and ${String(size)} by its manifest`;
+        throw invalidTarball(`The layer ${quoteForeign(entry.path, 100)} in the tarball ${what}.`, 'The tarball was edited, or its tool stored something else as a layer: create it again with docker save.');
     }
-}
-function falseLayer(path, what) {
-    return invalidTarball(`The layer ${quoteForeign(path, 100)} in the tarball ${what}.`, 'The tarball was edited, or made by a tool that mistakes what a layer is: make it again with docker save.');
 }
 function requireDiffIds({ config, layers }, seen) {
     const { diffIds } = config;
@@ -31972,7 +31849,7 @@ function requireDiffIds({ config, layers }, seen) {
     });
 }
 /**
- * Selects the image with the wanted reference, or else the only one; of several platforms, the matching one.
+ * Selects the image with the wanted reference or, without one, the only image. Among several platforms, selects the matching one.
  * @throws HandoverError `image-not-found`, `platform-mismatch`; both list the tarball's images
  */
 function tarball_images_chooseImage(images, wanted, platform) {
@@ -31982,7 +31859,7 @@ function tarball_images_chooseImage(images, wanted, platform) {
     const exact = candidates.filter((image) => samePlatform(image.config.platform, platform));
     const fitting = exact.length > 0 ? exact : candidates.filter((image) => runsOn(image.config.platform, platform));
     const [chosen, ...others] = candidates.length === 1 ? candidates : fitting;
-    // One image in several platforms has one name, or none.
+    // An image for several platforms has the same name for each, or none.
     const isOne = named.length > 0 || new Set(candidates.map(namesIn)).size === 1;
     if (isOne && chosen === undefined)
         throw noPlatform(candidates, platform);
@@ -31990,18 +31867,6 @@ function tarball_images_chooseImage(images, wanted, platform) {
         return chosen;
     const there = images.map((image) => namesIn(image) || image.configDigest);
     throw new HandoverError('image-not-found', `The tarball holds ${String(images.length)} images (${there.join('; ')}), and ${name ?? 'no reference'} was requested.`, 'Set the input `image` to one of them.');
-}
-/** Returns the image's contents by one of its manifests. */
-function tarball_images_contentsOf({ configDigest, configBytes, config }, manifest) {
-    return {
-        configDigest,
-        configBytes,
-        config,
-        manifestDigest: manifest.digest,
-        manifestBytes: manifest.bytes,
-        manifestMediaType: manifest.mediaType,
-        layers: manifest.layers,
-    };
 }
 function namesIn({ references }) {
     return references.map(formatReference).join(', ');
@@ -32021,11 +31886,11 @@ var expectations = __nccwpck_require__(7203);
 
 
 
-// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and the
-// references that it will have. Only here are the images compared with the inputs' expectations. Most artifacts are
-// resolved from some kilobytes (identity.ts). Others show their images only in the whole tarball: `resolveTarball` resolves those
-// when the layers have passed, and before an index or manifest reaches the engine.
-/** The reference of an image that has none of its own. */
+// Turns an artifact and a wish into an opened artifact with resolved images: each with its identity, contents, layers and future
+// references. Only this file compares the images with the inputs' expectations. Most artifacts are resolved from some kilobytes
+// (identity.ts). For others, the images are known only after the whole tarball is read: `resolveTarball` resolves those after the
+// last layer, and before an index or manifest reaches the engine.
+/** The reference for an image without references. */
 const fallbackReference = (0,image_reference/* parseTaggedReference */.$R)('charon:local');
 /**
  * Resolves an artifact's images against a wish, and compares them with its expectations.
@@ -32034,14 +31899,14 @@ const fallbackReference = (0,image_reference/* parseTaggedReference */.$R)('char
 function resolveArtifact(found, wish) {
     const { identified, record } = found;
     const images = identified === undefined ? undefined : requireOne(selectImages(identified, wish.reference));
-    // A record alone is only a claim. It can be a reason to load nothing, never to load.
+    // A record alone is only a claim. It can be a reason to refuse an image, but never to load it.
     const claims = record === undefined ? [] : selectImages(record_imagesOf(record), wish.reference);
-    (0,expectations/* requireExpected */.q)(wish, images === undefined ? claims : identitiesOf(images));
+    (0,expectations/* requireExpected */.q)(wish, images?.map(({ identity }) => identity) ?? claims);
     return { ...found, wish, images };
 }
 /**
- * Returns all images with their own references. A wanted reference selects the image that has it, else the first image, and
- * becomes its only reference.
+ * Returns all images with their own references. A wanted reference selects the image with that reference, or else the first
+ * image, and becomes the image's only reference.
  */
 function selectImages(images, wanted) {
     if (wanted === undefined)
@@ -32055,17 +31920,14 @@ function ownReferences([first = fallbackReference, ...others]) {
 function hasReference(references, wanted) {
     return references.some((reference) => (0,image_reference/* formatReference */.FH)(reference) === (0,image_reference/* formatReference */.FH)(wanted));
 }
-function identitiesOf(images) {
-    return images.map(({ identity }) => identity);
-}
-/** Returns the same images as a list of at least one. */
+/** Returns the same images, typed as a list of at least one. */
 function requireOne([first, ...others]) {
     if (first === undefined)
         throw new RangeError('an artifact without an image');
     return [first, ...others];
 }
 /**
- * Returns the artifact with one image only, for a wish that must not select by guessing.
+ * Returns the artifact with only one image, for a wish that must not guess which image is meant.
  * @param wanted the reference of that image; undefined when the artifact contains one image
  * @throws HandoverError `image-not-found`
  */
@@ -32083,10 +31945,12 @@ function onlyImage(found, wanted) {
 /**
  * Resolves the images that a whole tarball contained against the artifact's record and its wish.
  * @param images all images of the tarball
+ * @param platform selects among several platforms
+ * @param needsManifest whether to refuse an image without a manifest of its own
  * @throws HandoverError `artifact-corrupt`, `tarball-invalid`, `image-not-found`, `platform-mismatch`, `image-mismatch`,
  *   `revision-mismatch`
  */
-function resolveTarball(images, { record, wish, images: known }, { platform, needsManifest }) {
+function resolveTarball(images, { record, wish, images: known }, platform, needsManifest) {
     const selected = record === undefined
         ? unrecordedImages(images, wish.reference, platform)
         : recordedImages(images, record, wish.reference, known);
@@ -32095,12 +31959,13 @@ function resolveTarball(images, { record, wish, images: known }, { platform, nee
             'containerd would generate one, and that manifest could not be verified.', 'Hand the image over with export-image, or make the tarball with Docker 25 or newer.');
     requireDistinctReferences(selected);
     const resolved = requireOne(selected.map(resolvedImage));
-    // Known images were compared before, and the tarball has to contain these.
+    // Images that were identified before have already been compared, and the tarball must contain them.
+    const identities = resolved.map(({ identity }) => identity);
     if (known === undefined)
-        requireExpected(wish, identitiesOf(resolved));
+        requireExpected(wish, identities);
     return resolved;
 }
-/** Selects all images with a reference, or else the only image. */
+/** Selects all images with references or, if there are none, the only image. */
 function unrecordedImages(images, wanted, platform) {
     const choose = (reference) => {
         const image = chooseImage(images, reference, platform);
@@ -32115,7 +31980,7 @@ function unrecordedImages(images, wanted, platform) {
     const distinct = new Map(firsts.map((first) => [formatReference(first), first]));
     return [...distinct.values()].map(choose);
 }
-/** Selects the images in the record, which have to match the record and the identified images. */
+/** Selects the images in the record, which must match the record and the identified images. */
 function recordedImages(images, record, wanted, known) {
     return selectImages(imagesOf(record), wanted).map((recorded, position) => {
         const image = images.find(({ configDigest }) => configDigest === recorded.configDigest);
@@ -32129,11 +31994,7 @@ function recordedImages(images, record, wanted, known) {
         return { image, manifest, references: recorded.references };
     });
 }
-/**
- * @param known the digest of the manifest that was read by its position
- * @param recorded the digests in the record; may be empty
- * @throws HandoverError `artifact-corrupt` when the tarball has no such manifest
- */
+/** @param known the digest of the manifest read by its position; takes precedence over the digests in the record */
 function requireManifest({ manifests }, known, recorded) {
     const wanted = known === undefined ? recorded : [known];
     const manifest = wanted.length === 0 ? manifests[0] : manifests.find(({ digest }) => wanted.includes(digest));
@@ -32142,7 +32003,7 @@ function requireManifest({ manifests }, known, recorded) {
     const existing = manifests.map(({ digest }) => digest).join(', ') || 'none';
     throw corrupt(`its manifest digest (${wanted.join(', ')}) is not that of the image in the tarball (${existing})`);
 }
-/** Of two images with one reference, the second would replace the first, which would still count as verified. */
+/** Throws if two images share a reference: the second would replace the first, which would still count as verified. */
 function requireDistinctReferences(selected) {
     const owners = new Map();
     for (const { image, references } of selected)
@@ -32155,23 +32016,21 @@ function requireDistinctReferences(selected) {
             throw invalidTarball(`The tarball holds two images under the reference ${formatReference(reference)}: ${owner} and ${image.configDigest}.`, 'Give each image a reference of its own, or set the input `image` to a reference that only one of them has.');
         }
 }
-// A containerd store would generate a manifest for an image without one, from whatever layers it has. The image ID would then be
-// unpredictable.
+// A containerd store would generate a manifest for an image without one, from the layers in the store. The image ID would then
+// be unpredictable.
 function resolvedImage({ image, manifest, references }) {
-    const contents = manifest === undefined ? generatedContents(image) : contentsOf(image, manifest);
+    const contents = contentsOf(image.configBytes, image.config, manifest ?? generatedManifest(image));
     const { config, configDigest, manifestDigest } = contents;
     const layerNames = image.layers.map(({ name }) => name);
     return { identity: { ...config, configDigest, manifestDigest }, contents, references, layerNames };
 }
-function generatedContents({ configDigest, configBytes, config, layers }) {
+function generatedManifest({ configDigest, configBytes, layers }) {
     const described = layers.map(({ digest, size, packing }) => ({
         digest,
         size,
         mediaType: layerMediaType(packing === 'gzip' || packing === 'zstd' ? packing : 'uncompressed'),
-        annotations: {},
     }));
-    const manifest = formatManifest({ digest: configDigest, size: configBytes.length }, described);
-    return { configDigest, configBytes, config, ...manifest, layers: described };
+    return formatManifest({ digest: configDigest, size: configBytes.length }, described);
 }
 /**
  * Returns which file of an artifact is the tarball. Without a record it is the only file, or the only one with a tarball's name.
@@ -32189,182 +32048,6 @@ function tarballNameOf({ content, record }) {
     throw new HandoverError('image-not-found', `The artifact "${content.artifact.name}" should hold one tarball of an image; it holds ${found}.`, 'Upload the tarball alone, or make the artifact with export-image.');
 }
 
-;// CONCATENATED MODULE: ./build/publish-image/into-registries.js
-
-
-
-
-// Puts the image into all repositories first, and then sets the tags. So if one repository refuses it, no tag is set in another. Each blob
-// is looked up, because a registry may have lost a part of a tagged image.
-function manifestOf({ contents }) {
-    return {
-        digest: contents.manifestDigest,
-        mediaType: contents.manifestMediaType,
-        bytes: contents.manifestBytes,
-    };
-}
-function attestationsOf({ attestations }) {
-    const manifests = attestations?.manifests ?? [];
-    return manifests.map(({ descriptor: { digest, mediaType }, bytes }) => ({ digest, mediaType, bytes }));
-}
-async function intoRegistries(plan, tools, images, top) {
-    const sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
-    const repositories = [...new Set(plan.tags.map(({ repository }) => repository))];
-    const manifests = images.flatMap((image) => [manifestOf(image), ...attestationsOf(image)]);
-    const children = manifests.filter(({ digest }) => digest !== top.digest);
-    const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
-    const jobs = new Map();
-    const resultFor = (references) => ({
-        digest: top.digest,
-        references,
-        images: images.map(({ artifact, platform, contents }) => ({
-            artifact,
-            platform,
-            manifestDigest: contents.manifestDigest,
-            configDigest: contents.configDigest,
-        })),
-        ...sent,
-    });
-    const set = [];
-    try {
-        for (const repository of repositories) {
-            const client = await tools.registry(repository);
-            // Blobs are mounted only from the user's own inputs: an artifact could name a private repository.
-            const mountFrom = mountable([...jobs.keys(), ...plan.mountFrom], repository);
-            const job = {
-                client,
-                repository,
-                blobs,
-                manifests: [...children, top],
-                mountFrom,
-                origins: new Map(),
-                sent,
-                tools,
-            };
-            jobs.set(repository, job);
-            await despiteLostBlobs(job, () => putContents(job));
-        }
-        for (const reference of plan.tags) {
-            const job = jobs.get(reference.repository);
-            if (job !== undefined)
-                await setTag(job, reference, top);
-            set.push(reference);
-        }
-    }
-    catch (error) {
-        tellPartial(plan.tags, set, tools, resultFor);
-        throw error;
-    }
-    return resultFor(plan.tags);
-}
-/** Reports the references that are set when another one is refused, in the log and in the outputs. */
-function tellPartial(tags, set, { log, onPartial }, resultFor) {
-    const names = (references) => references.map(image_reference/* formatReference */.FH).join(', ');
-    const missing = names(tags.filter((reference) => !set.includes(reference)));
-    const [first, ...others] = set;
-    const tell = first === undefined ? log.info : log.warning;
-    tell(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
-    if (first !== undefined)
-        onPartial(resultFor([first, ...others]));
-}
-async function setTag(job, reference, top) {
-    const { client, tools, sent } = job;
-    const { repository, tag } = reference;
-    const found = await client.manifestDigest(repository, tag, top.digest);
-    const isNew = found !== top.digest;
-    if (isNew)
-        await despiteLostBlobs(job, () => client.pushManifest(repository, top, tag, found));
-    sent.isNew ||= isNew;
-    const outcome = isNew ? 'published' : 'was there already';
-    tools.log.info(`${(0,image_reference/* formatReference */.FH)(reference)}: ${outcome}, ${top.digest}`);
-}
-/** A registry mounts blobs only from its own repositories. */
-function mountable(from, repository) {
-    return [...new Set(from)].filter((one) => (0,image_reference/* registryHost */.U$)(one) === (0,image_reference/* registryHost */.U$)(repository) && one !== repository);
-}
-/** Retries once if the registry lacks a blob that it reported as present. Sends the blobs in its error first, or else all blobs. */
-async function despiteLostBlobs(job, work) {
-    try {
-        await work();
-    }
-    catch (error) {
-        if (!(error instanceof errors/* RegistryFailure */.Yp) || error.reason !== 'unknown-blob')
-            throw error;
-        job.tools.log.info(`${error.message}. Sending again what is missing.`);
-        const all = [...job.blobs, ...job.manifests].map(({ digest }) => digest);
-        const named = all.filter((digest) => error.said.includes(digest));
-        await putContents(job, new Set(named.length > 0 ? named : all));
-        await work();
-    }
-}
-// Each blob is already read in several parts at a time.
-const blobsAtOnce = 3;
-/**
- * Puts everything that the top manifest refers to into the repository, and then the manifest itself, as a registry requires.
- * @param lost digests to send even if the registry reports them as present
- */
-async function putContents(job, lost = new Set()) {
-    const { client, repository, manifests, sent } = job;
-    await putBlobs(job, lost);
-    for (const manifest of manifests) {
-        const { digest } = manifest;
-        if (!lost.has(digest) && (await client.manifestDigest(repository, digest, digest)) === digest)
-            continue;
-        await client.pushManifest(repository, manifest, digest);
-        sent.isNew = true;
-    }
-}
-/** Counts each blob once for each repository, including one that was sent again. */
-function count({ sent, origins }, { digest, size }, origin) {
-    const before = origins.get(digest);
-    if (before !== undefined && origin === 'there')
-        return;
-    if (before !== undefined)
-        sent.bytes[before] -= size;
-    origins.set(digest, origin);
-    sent.bytes[origin] += size;
-    sent.isNew ||= origin !== 'there';
-}
-async function putBlobs(job, lost) {
-    const { client, repository, blobs, mountFrom, tools } = job;
-    const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
-    await tools.log.progress('Pushed', { atMost }, async (onBytes) => {
-        // After an error, the others end their uploads in the registry.
-        await (0,pool/* inPool */.Q)(blobs, blobsAtOnce, async (blob, signal) => {
-            const anyway = lost.has(blob.digest);
-            const origin = await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal });
-            count(job, blob, origin);
-        });
-    });
-}
-function blobsOf({ contents, layers, read, attestations }) {
-    const { configDigest, configBytes } = contents;
-    const config = {
-        digest: configDigest,
-        size: configBytes.length,
-        open: async function* () {
-            yield await Promise.resolve(configBytes);
-        },
-    };
-    const nothing = () => undefined;
-    return [
-        ...layers.map((layer) => ({
-            digest: layer.digest,
-            size: layer.size,
-            open: () => layerBytes(layer, read, nothing),
-        })),
-        config,
-        ...(attestations === undefined ? [] : attestationBlobs(attestations)),
-    ];
-}
-function attestationBlobs({ blobs, read }) {
-    return blobs.map(({ digest, size, offset }) => ({
-        digest,
-        size,
-        open: () => read(offset, offset + size, () => undefined),
-    }));
-}
-
 ;// CONCATENATED MODULE: ./build/publish-image/publish-image.js
 
 
@@ -32375,21 +32058,23 @@ function attestationBlobs({ blobs, read }) {
 
 
 
-// Publishes the artifact's blobs and manifest unchanged, without an engine and without a file. So the published manifest is the one that was
-// tested. Its attestations are published with it, in the index of the build. Several artifacts, one for each platform, become an index.
+
+
+
+
 /**
  * @throws HandoverError `artifact-not-found`, `artifact-corrupt`, `transfer-failed`, `image-not-found`, `tarball-invalid`,
  *   `image-mismatch`, `revision-mismatch`, `registry-failed`
  */
 async function publishImage(plan, tools) {
-    const { log, timeline } = tools;
-    const images = await log.chapter('Find the artifact', () => timeline.measure('Find', () => findImages(plan, tools)));
+    const { log } = tools;
+    const images = await (0,timeline/* chapter */.AI)(tools, 'Find the artifact', () => findImages(plan, tools), 'Find');
     const zstd = images.filter(({ layers }) => layers.some(({ mediaType }) => mediaType.endsWith('+zstd')));
     if (zstd.length > 0)
-        log.notice(`Publishing zstd layers, as they are in the artifact ${zstd.map(({ artifact }) => artifact.name).join(', ')}: Docker before 23 ` +
+        log.notice(`Publishing zstd layers, unchanged from the artifact ${zstd.map(({ artifact }) => artifact.name).join(', ')}: Docker before 23 ` +
             "and some other tools can't read them. Set `compression: gzip` in the export to publish gzip layers.");
     const top = topOf(images);
-    return log.chapter('Publish', () => timeline.measure('Publish', () => intoRegistries(plan, tools, images, top)));
+    return (0,timeline/* chapter */.AI)(tools, 'Publish', () => intoRegistries(plan, tools, images, top));
 }
 async function findImages(plan, tools) {
     const artifacts = requireAll(await findArtifacts(plan.wanted, tools), 'read');
@@ -32403,7 +32088,7 @@ async function sourceImage(found, { image, expectedRevision }) {
     const { artifact } = content;
     if (found.identified === undefined)
         throw unsuitable(artifact);
-    // The config digests of all artifacts are compared together.
+    // The config digests of all artifacts are compared together, later.
     const wish = { reference: undefined, expectedConfigDigest: undefined, expectedRevision, host: undefined };
     const [resolved] = resolveArtifact(onlyImage(found, image), wish).images ?? [];
     if (resolved?.ranged === undefined)
@@ -32416,16 +32101,16 @@ async function sourceImage(found, { image, expectedRevision }) {
     return { artifact, platform: resolved.identity.platform, ...resolved.ranged, attestations };
 }
 function unsuitable({ name }) {
-    return (0,errors/* invalidTarball */.EK)(`The artifact "${name}" has no image that can be published as it is: it holds a tarball of docker save, or one that is ` +
-        'compressed as a whole, in which there is no manifest.', 'Let export-image build the image, or take it with `source-image`, instead of `source-tarball`.');
+    return (0,errors/* invalidTarball */.EK)(`The artifact "${name}" has no image that can be published unchanged. It contains the output of docker save, or a tarball that is ` +
+        'compressed as a whole, so there is no manifest.', 'Let export-image build the image, or set `source-image` instead of `source-tarball`.');
 }
 function requirePlatforms(images) {
     images.forEach((image, position) => {
         const twin = images.slice(0, position).find((other) => (0,image_platform/* samePlatform */.my)(other.platform, image.platform));
         if (twin === undefined)
             return;
-        throw (0,errors/* invalidInput */.aY)(`The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both hold an image for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}: ` +
-            'one index has one image for each platform.', 'Name in `artifact-name` the artifacts of one image alone, such as docker-image-linux-*.');
+        throw (0,errors/* invalidInput */.aY)(`The artifacts "${twin.artifact.name}" and "${image.artifact.name}" both contain an image for ${(0,image_platform/* formatPlatform */.Bq)(image.platform)}: ` +
+            'an index has one image for each platform.', 'In `artifact-name`, list only the artifacts of one image, such as docker-image-linux-*.');
     });
 }
 function requireDigests({ expectedConfigDigests: expected }, images) {
@@ -32435,24 +32120,163 @@ function requireDigests({ expectedConfigDigests: expected }, images) {
     const same = found.every((one) => expected.includes(one)) && expected.every((one) => found.includes(one));
     if (same)
         return;
-    throw new errors/* HandoverError */.Cu('image-mismatch', `The config digests of what would be published are ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`, 'Check that `artifact-name` and `expected-config-digest` come from the same export jobs, and re-run all jobs.');
+    throw new errors/* HandoverError */.Cu('image-mismatch', `The images to publish have the config digests ${found.join(', ')}; \`expected-config-digest\` is ${expected.join(', ')}.`, 'Check that `artifact-name` and `expected-config-digest` come from the same export jobs, and re-run all jobs.');
 }
-/** Returns the manifest for the tags: the image's own, or an index of several images, or of images with attestations. */
+/** Returns the manifest for the tags: the image's own, or an index of several images or of images with attestations. */
 function topOf(images) {
     const [first, ...others] = images;
     const index = first.attestations?.index;
     if (others.length === 0)
         return index === undefined
-            ? manifestOf(first)
+            ? publish_image_manifestsOf(first)[0]
             : { digest: (0,image_digest/* digestOf */.ol)(index), mediaType: image_manifest/* mediaTypes */.Ib.index, bytes: index };
     const { bytes, mediaType } = (0,image_manifest/* formatIndex */.Qe)(images.map(({ platform, contents, attestations: own }) => ({
-        ...(own === undefined ? {} : { attestations: own.manifests.map(({ descriptor }) => descriptor) }),
+        attestations: own?.manifests.map(({ descriptor }) => descriptor),
         mediaType: contents.manifestMediaType,
         digest: contents.manifestDigest,
         size: contents.manifestBytes.length,
         platform,
     })));
     return { digest: (0,image_digest/* digestOf */.ol)(bytes), mediaType, bytes };
+}
+/**
+ * Pushes the images to all repositories first, and then sets the tags. So if one repository refuses an image, no tag is set in another.
+ * @param top the manifest for the tags
+ */
+async function intoRegistries(plan, tools, images, top) {
+    const { log, registry, onPartial } = tools;
+    const sent = { isNew: false, bytes: { there: 0, mounted: 0, pushed: 0 } };
+    const children = images.flatMap(publish_image_manifestsOf).filter(({ digest }) => digest !== top.digest);
+    const blobs = [...new Map(images.flatMap(blobsOf).map((blob) => [blob.digest, blob])).values()];
+    const pushes = new Map();
+    const resultFor = (references) => ({
+        digest: top.digest,
+        references,
+        images,
+        ...sent,
+    });
+    const set = [];
+    try {
+        for (const repository of new Set(plan.tags.map((tag) => tag.repository))) {
+            // Blobs are mounted only from repositories in the user's inputs. An artifact could name a private repository.
+            const mountFrom = mountable([...pushes.keys(), ...plan.mountFrom], repository);
+            const job = { client: await registry(repository), repository, blobs, manifests: [...children, top], mountFrom };
+            const push = repositoryPush(job, sent, log);
+            pushes.set(repository, push);
+            await push.contents();
+        }
+        for (const reference of plan.tags) {
+            await pushes.get(reference.repository)?.tag(reference.tag, top);
+            set.push(reference);
+        }
+    }
+    catch (error) {
+        const names = (references) => references.map(image_reference/* formatReference */.FH).join(', ');
+        const missing = names(plan.tags.filter((reference) => !set.includes(reference)));
+        const [first, ...others] = set;
+        const tell = first === undefined ? log.info : log.warning;
+        tell(`References that are set: ${names(set) || 'none'}. Not set, or not confirmed: ${missing}.`);
+        if (first !== undefined)
+            onPartial(resultFor([first, ...others]));
+        throw error;
+    }
+    return resultFor(plan.tags);
+}
+/** Returns the repositories to mount blobs from. A registry mounts blobs only from its own repositories. */
+function mountable(from, repository) {
+    return [...new Set(from)].filter((one) => (0,image_reference/* registryHost */.U$)(one) === (0,image_reference/* registryHost */.U$)(repository) && one !== repository);
+}
+// Each blob is already read in several parts at a time.
+const blobsAtOnce = 3;
+/** Returns functions that push to one repository, and count the bytes in `sent`. */
+function repositoryPush({ client, repository, blobs, manifests, mountFrom }, sent, log) {
+    const origins = new Map();
+    /** Counts each blob once, even if it was sent again. */
+    const count = ({ digest, size }, origin) => {
+        const before = origins.get(digest);
+        if (before !== undefined && origin === 'there')
+            return;
+        if (before !== undefined)
+            sent.bytes[before] -= size;
+        origins.set(digest, origin);
+        sent.bytes[origin] += size;
+        sent.isNew ||= origin !== 'there';
+    };
+    /**
+     * Pushes the blobs, and then the manifests, in the order that a registry requires. Those in `lost` are pushed even if the registry
+     * reports them as present.
+     */
+    const put = async (lost) => {
+        const atMost = blobs.reduce((sum, { size }) => sum + size, 0);
+        await log.progress('Pushed', { atMost }, async (onBytes) => {
+            // If one blob fails, the uploads of the others are cancelled in the registry.
+            await (0,pool/* inPool */.Q)(blobs, blobsAtOnce, async (blob, signal) => {
+                const anyway = lost.has(blob.digest);
+                count(blob, await client.pushBlob(repository, blob, { mountFrom, anyway, onBytes, signal }));
+            });
+        });
+        for (const manifest of manifests) {
+            const { digest } = manifest;
+            if (!lost.has(digest) && (await client.manifestDigest(repository, digest, digest)) === digest)
+                continue;
+            await client.pushManifest(repository, manifest, digest);
+            sent.isNew = true;
+        }
+    };
+    /**
+     * Retries once if the registry lacks a blob that it reported as present. First sends the blobs in the registry's error, or all blobs if
+     * the error lists none.
+     */
+    const despiteLostBlobs = async (work) => {
+        try {
+            await work();
+        }
+        catch (error) {
+            if (!(error instanceof errors/* RegistryFailure */.Yp) || !error.isBlobLost)
+                throw error;
+            log.info(`${error.message}. Sending the missing content again.`);
+            const all = [...blobs, ...manifests].map(({ digest }) => digest);
+            const named = all.filter((digest) => error.said.includes(digest));
+            await put(new Set(named.length > 0 ? named : all));
+            await work();
+        }
+    };
+    return {
+        /** Pushes everything to the repository, without a tag. */
+        contents: () => despiteLostBlobs(() => put(new Set())),
+        /** Sets a tag unless it already refers to that manifest. */
+        tag: async (tag, top) => {
+            const found = await client.manifestDigest(repository, tag, top.digest);
+            const isNew = found !== top.digest;
+            if (isNew)
+                await despiteLostBlobs(() => client.pushManifest(repository, top, tag, found));
+            sent.isNew ||= isNew;
+            log.info(`${(0,image_reference/* formatReference */.FH)({ repository, tag })}: ${isNew ? 'published' : 'already there'}, ${top.digest}`);
+        },
+    };
+}
+/** Returns an image's manifest, and those of its attestations. */
+function publish_image_manifestsOf({ contents, attestations }) {
+    const { manifestDigest, manifestMediaType, manifestBytes } = contents;
+    const further = attestations?.manifests ?? [];
+    return [
+        { digest: manifestDigest, mediaType: manifestMediaType, bytes: manifestBytes },
+        ...further.map(({ descriptor: { digest, mediaType }, bytes }) => ({ digest, mediaType, bytes })),
+    ];
+}
+function blobsOf({ contents, layers, read, attestations }) {
+    const { configDigest, configBytes } = contents;
+    const nothing = () => undefined;
+    const attested = attestations?.blobs.map(({ digest, size, offset }) => ({
+        digest,
+        size,
+        open: () => attestations.read(offset, offset + size, nothing),
+    }));
+    return [
+        ...layers.map((layer) => ({ ...layer, open: () => layerBytes(layer, read, nothing) })),
+        { digest: configDigest, size: configBytes.length, open: () => external_node_stream_.Readable.from([configBytes]) },
+        ...(attested ?? []),
+    ];
 }
 
 
@@ -32472,7 +32296,7 @@ function topOf(images) {
 
 
 
-/** The job summary of an image that is in its registry. */
+/** Returns the job summary of a published image. */
 function publishSummary(result, spans) {
     const { digest, images, isNew, bytes } = result;
     const references = result.references.map((reference) => (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)((0,_shared_image_reference_js__WEBPACK_IMPORTED_MODULE_2__/* .formatReference */ .FH)(reference)));
@@ -32480,21 +32304,21 @@ function publishSummary(result, spans) {
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Digest`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(digest)],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `References`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .joined */ .oR)(references, '<br>')],
         [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Sent`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.pushed))],
-        bytes.mounted === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Taken from other repositories there`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.mounted))],
-        bytes.there === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Was there already`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.there))],
+        bytes.mounted === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Mounted from other repositories`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.mounted))],
+        bytes.there === 0 ? undefined : [(0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `Already there`, (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatBytes */ .z3)(bytes.there))],
     ];
-    const rows = images.map(({ artifact, platform, manifestDigest, configDigest }) => [
+    const rows = images.map(({ artifact, platform, contents }) => [
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .words */ .aL)((0,_shared_image_platform_js__WEBPACK_IMPORTED_MODULE_1__/* .formatPlatform */ .Bq)(platform)),
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(artifact.name),
         artifact.run === undefined ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `this run` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .link */ .nf)(String(artifact.run.id), artifact.run.url),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(manifestDigest),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(configDigest),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(contents.manifestDigest),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .code */ .aY)(contents.configDigest),
     ]);
-    const title = isNew ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Published` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Was published already:`;
+    const title = isNew ? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Published` : (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `🚀 Already published:`;
     return (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .page */ .MY)([
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) `### ${title} ${references[0] ?? (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .safe */ .gB) ``}`,
         (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Property', 'Value'], facts),
-        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Platform', 'Artifact', 'Of run', 'Manifest digest', 'Config digest'], rows),
+        (0,_shared_base_markdown_js__WEBPACK_IMPORTED_MODULE_0__/* .markdownTable */ .Qj)(['Platform', 'Artifact', 'Run', 'Manifest digest', 'Config digest'], rows),
     ], spans);
 }
 
@@ -32536,7 +32360,7 @@ async function uploadBlob(target, chunks, onBytes) {
     const upload = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(6).toString('hex');
     const ids = [];
     const free = [];
-    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .r)(target.adapts ?? true, target.figures);
+    const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .rT)(target);
     /** For each block under way, the blocks that started after it. */
     const later = new Set();
     await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_1__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
@@ -32552,7 +32376,7 @@ async function uploadBlob(target, chunks, onBytes) {
         const query = { comp: 'block', blockid: id };
         const block = all.request(async (abandoned, timed) => {
             const ends = { ...target, signal: AbortSignal.any([signal, abandoned]) };
-            await persist(ends, what, () => timed(() => put(ends, query, bytes)));
+            await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', () => timed(() => put(ends, query, bytes)), { ...ends, what });
             return bytes;
         }, 
         // The service takes the same bytes for the same id in any order.
@@ -32579,10 +32403,8 @@ function putBlockList(target, ids) {
         'content-type': 'application/xml',
         'x-ms-blob-content-type': target.contentType ?? 'application/zip',
     };
-    return persist(target, 'The end of the upload', () => put(target, { comp: 'blocklist' }, body, headers));
-}
-function persist({ onRetry, signal }, what, request) {
-    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', request, { what: () => what, onRetry, signal });
+    const request = () => put(target, { comp: 'blocklist' }, body, headers);
+    return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', request, { ...target, what: 'The end of the upload' });
 }
 async function put({ http, url, signal }, query, body, more = {}) {
     const headers = { 'x-ms-version': apiVersion, ...more };
@@ -32615,62 +32437,40 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
-var files = __nccwpck_require__(4189);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 2 modules
+var files = __nccwpck_require__(8981);
 ;// CONCATENATED MODULE: ./build/shared/bytes/disk-space.js
 
 
 
 
 
-/**
- * Returns the free space for an ordinary user at a path; undefined when the system doesn't show it.
- * @param path a file or folder, which may not exist yet
- */
+/** Returns the space available to an ordinary user at a path, which need not exist yet; undefined if the system doesn't report it. */
 async function diskSpace(path) {
-    const existing = await nearestExisting((0,external_node_path_.resolve)(path));
-    try {
-        const { bavail, bsize } = await (0,promises_.statfs)(existing);
-        return { ...(await mountOf(existing)), freeBytes: bavail * bsize };
-    }
-    catch {
-        return undefined;
-    }
-}
-async function nearestExisting(path) {
-    try {
-        await (0,promises_.stat)(path);
-        return path;
-    }
-    catch {
-        const parent = (0,external_node_path_.dirname)(path);
-        return parent === path ? path : nearestExisting(parent);
-    }
-}
-async function mountOf(path) {
-    // Format: proc(5), /proc/mounts: device, mount point, type, options; the last match in the file is on top.
-    const text = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
-    let found = { mountPoint: '/', type: 'unknown' };
-    for (const line of text.split('\n')) {
+    const there = (0,external_node_path_.resolve)(path);
+    const stats = await (0,promises_.statfs)(there).catch(() => undefined);
+    const parent = (0,external_node_path_.dirname)(there);
+    if (stats === undefined)
+        return parent === there ? undefined : diskSpace(parent);
+    let found = { mountPoint: '/', type: 'unknown', freeBytes: stats.bavail * stats.bsize };
+    // Each line of /proc/mounts (proc(5)) is: device, mount point, type, options. The last mount that matches is on top.
+    const mounts = await (0,promises_.readFile)('/proc/mounts', 'utf8').catch(() => '');
+    for (const line of mounts.split('\n')) {
         const [, rawPoint, type] = line.split(' ');
         if (rawPoint === undefined || type === undefined)
             continue;
         const mountPoint = rawPoint.replaceAll('\\040', ' ');
-        const inside = path === mountPoint || path.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
+        const inside = there === mountPoint || there.startsWith(mountPoint === '/' ? '/' : `${mountPoint}/`);
         if (inside && mountPoint.length >= found.mountPoint.length)
-            found = { mountPoint, type };
+            found = { ...found, mountPoint, type };
     }
     return found;
 }
-/**
- * Throws `not-enough-space` when fewer than `neededBytes` are free where `path` is.
- * @param what what the space is for, as the subject of the message
- * @param advice the input to change or the thing to do
- */
+/** Throws `not-enough-space` if fewer than `neededBytes` are free at `path`. `what` is the message's subject. */
 async function requireDiskSpace(path, neededBytes, what, advice) {
     const space = await diskSpace(path);
     if (space === undefined || space.freeBytes >= neededBytes)
@@ -32678,12 +32478,7 @@ async function requireDiskSpace(path, neededBytes, what, advice) {
     throw new errors/* HandoverError */.Cu('not-enough-space', `${what} needs ${(0,base_text/* formatBytes */.z3)(neededBytes)} at ${path}, but the filesystem there (${space.mountPoint}, ${space.type}) ` +
         `has ${(0,base_text/* formatBytes */.z3)(space.freeBytes)} free.`, advice);
 }
-/**
- * Writes chunks to a file while they are used further.
- * @param path for messages
- * @param advice what to do when the disk is full
- * @throws HandoverError `not-enough-space`; the system's errors
- */
+/** Writes chunks to the file at `path` while also passing them on. Throws `not-enough-space`, or the system's errors. */
 async function* teeFile(chunks, file, path, advice) {
     for await (const chunk of chunks) {
         const writing = writeAll(file, chunk).catch((error) => {
@@ -32696,7 +32491,7 @@ async function* teeFile(chunks, file, path, advice) {
 }
 /** Turns the system's "disk full" into `not-enough-space`, and returns any other error unchanged. */
 function explainDiskFull(error, path, advice) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const code = (0,errors/* systemCodeOf */.c7)(error);
     if (code !== 'ENOSPC' && code !== 'EDQUOT')
         return error;
     return new errors/* HandoverError */.Cu('not-enough-space', `The filesystem ran full while writing ${path} (${code}).`, advice, error);
@@ -32708,13 +32503,17 @@ var verified = __nccwpck_require__(7606);
 var answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
 var on_disk = __nccwpck_require__(9341);
-// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
-var content = __nccwpck_require__(6720);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
-var signed_blob = __nccwpck_require__(78);
+// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js
+var content = __nccwpck_require__(1677);
+// EXTERNAL MODULE: ./build/shared/http/retry.js
+var retry = __nccwpck_require__(3775);
+// EXTERNAL MODULE: ./build/shared/image/host.js
+var image_host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/slow-parts.js
 var slow_parts = __nccwpck_require__(5942);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/ranged-reader.js
+
+
 
 
 
@@ -32728,28 +32527,28 @@ const maxHeldBytes = 64 * 1024 * 1024;
  *   server answers the first request with the whole blob
  */
 function rangedReader(options) {
-    const { size, onRetry, figures, adapts = true, partBytes = usualPartBytes } = options;
-    const blob = (0,signed_blob/* signedBlob */.sY)(options);
-    const source = { blob, size, partBytes, givesParts: false };
+    const { size, onRetry, partBytes = usualPartBytes } = options;
+    const blob = new SignedBlob(options);
     const request = (all, bytes, start) => {
         const end = start + bytes.length;
+        const retires = (ms) => all.retires(partBytes, ms);
         return all.request(async (signal, timed) => {
             const filling = { bytes, start, filled: 0 };
-            const attempt = () => timed(() => fill(source, filling, all, signal));
+            const attempt = () => timed(() => fill(blob, filling, retires, signal));
             await blob.persist(attempt, () => start + filling.filled, end);
             return bytes;
         }, async (signal) => {
             const what = `Bytes ${String(start)}-${String(end)} of the download`;
             onRetry(`${what} take far longer than their neighbours: requesting them again.`);
             const filling = { bytes: Buffer.allocUnsafeSlow(bytes.length), start, filled: 0 };
-            await fill(source, filling, all, signal);
+            await fill(blob, filling, retires, signal);
             return filling.bytes;
         });
     };
-    const small = (0,slow_parts/* parts */.r)(adapts, figures);
+    const small = (0,slow_parts/* parts */.rT)(options);
     /** @param free memory to use again */
     const inParts = async function* (start, end, free) {
-        const all = (0,slow_parts/* parts */.r)(adapts, figures);
+        const all = (0,slow_parts/* parts */.rT)(options);
         const queue = [];
         let next = start;
         while (next < end || queue.length > 0) {
@@ -32778,16 +32577,16 @@ function rangedReader(options) {
     };
 }
 /** Requests the bytes that a part still lacks, once. */
-async function fill(source, part, all, signal) {
+async function fill(blob, part, retires, signal) {
     const { bytes, start } = part;
     const sentAt = performance.now();
     const end = start + bytes.length;
-    const body = await requestRange(source, start + part.filled, end, signal);
+    const body = await requestRange(blob, start + part.filled, end, signal);
     // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
     body.on('data', (chunk) => {
         part.filled += chunk.copy(bytes, part.filled);
         // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
-        if (part.filled === bytes.length && all.retires(source.partBytes, performance.now() - sentAt))
+        if (part.filled === bytes.length && retires(performance.now() - sentAt))
             body.destroy();
     });
     await (0,external_node_stream_promises_.finished)(body).catch((error) => {
@@ -32795,34 +32594,116 @@ async function fill(source, part, all, signal) {
             throw error;
     });
     if (part.filled < bytes.length)
-        throw new signed_blob/* CutShort */.fo(start + part.filled, end);
+        throw new CutShort(start + part.filled, end);
 }
-async function requestRange(source, start, end, signal) {
-    const response = await source.blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
+async function requestRange(blob, start, end, signal) {
+    const response = await blob.get({ range: `bytes=${String(start)}-${String(end - 1)}` }, signal);
     const { statusCode, headers } = response;
     if (statusCode !== 200 && statusCode !== 206)
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     try {
-        if (statusCode === 200 && !source.givesParts)
-            throw new signed_blob/* RangesIgnored */.VP(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
+        if (statusCode === 200 && !blob.givesParts)
+            throw new RangesIgnored(`HTTP 200 for bytes ${String(start)}-${String(end)}`);
         if (statusCode === 200)
-            throw new signed_blob/* CutShort */.fo(start, end, 'the answer is the whole blob');
+            throw new CutShort(start, end, 'the answer is the whole blob');
         const range = String(headers['content-range'] ?? '');
         const [, from, size] = /^bytes (\d+)-\d+\/(\d+)$/.exec(range) ?? [];
-        (0,signed_blob/* requireListedSize */.kJ)(Number(size), source);
+        requireListedSize(Number(size), blob);
         if (Number(from) !== start)
-            throw new signed_blob/* CutShort */.fo(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
-        source.givesParts = true;
+            throw new CutShort(start, end, `the answer is "${(0,base_text/* quoteForeign */.xS)(range, 80)}"`);
+        blob.givesParts = true;
         return response.body;
     }
     catch (error) {
-        await (0,signed_blob/* discard */.vf)(response);
+        await discard(response);
         throw error;
     }
 }
+/** A blob behind signed URLs that expire. */
+class SignedBlob {
+    size;
+    /** Whether the server has answered with a part. */
+    givesParts = false;
+    #options;
+    #url;
+    #unsigned;
+    constructor(options) {
+        this.size = options.size;
+        this.#options = options;
+    }
+    /**
+     * Requests the blob; the body of the answer must be read to its end or destroyed.
+     * @param signal ends this request alone
+     */
+    async get(headers, signal) {
+        this.#url ??= this.#sign();
+        const identity = { ...headers, 'accept-encoding': 'identity' };
+        return this.#options.http.send({ method: 'GET', url: await this.#url, headers: identity, signal });
+    }
+    /**
+     * Repeats work until it succeeds, with a new URL when the last one has expired.
+     * @param reached returns the position that the work has reached, in bytes
+     * @param end the position that it has to reach
+     * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` of the work unchanged
+     */
+    async persist(work, reached, end) {
+        const { onRetry, signal, host, size } = this.#options;
+        try {
+            await (0,retry/* again */.TG)('part', work, {
+                what: 'the download',
+                onRetry: (line) => onRetry(`Bytes ${String(reached())}-${String(end)} of ${line}`),
+                signal,
+                isRetryable: (error) => error !== this.#unsigned && (0,retry/* isTransient */.dg)(error),
+                isAtOnce: (error) => {
+                    // Azure answers 403 AuthenticationFailed for an expired signature.
+                    if (error === this.#unsigned || !(0,answer/* hasStatus */.Ro)(error, 401, 403))
+                        return false;
+                    this.#url = undefined;
+                    return true;
+                },
+            });
+        }
+        catch (error) {
+            const isExplained = error === this.#unsigned || error instanceof errors/* HandoverError */.Cu || error instanceof RangesIgnored;
+            if (isExplained || signal.aborted)
+                throw error;
+            if ((0,answer/* hasStatus */.Ro)(error, 404, 410))
+                throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
+            throw new errors/* HandoverError */.Cu('transfer-failed', `The download failed at byte ${String(reached())} of ${String(size)}: ${(0,errors/* messageOf */.bD)(error)}.`, (0,image_host/* retryHint */.IR)(host), error);
+        }
+    }
+    async #sign() {
+        try {
+            return await this.#options.sign();
+        }
+        catch (error) {
+            throw (this.#unsigned = (0,errors/* asError */.zR)(error));
+        }
+    }
+}
+/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+class CutShort extends Error {
+    code = 'CUT_SHORT';
+    constructor(at, end, why = 'the answer ended') {
+        super(`${why} at byte ${String(at)} of ${String(end)}`);
+    }
+}
+/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
+class RangesIgnored extends Error {
+    name = 'RangesIgnored';
+}
+/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+function requireListedSize(size, { size: listed }) {
+    if (size === listed)
+        return;
+    throw (0,errors/* corruptArtifact */.G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
+}
+/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+async function discard(response) {
+    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
+}
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/blob/open-blob.js
-
 
 
 
@@ -32844,14 +32725,15 @@ const tailBytes = 68 * 1024;
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
 async function openBlob(given) {
-    const options = { ...given, size: given.artifact.size };
+    const { artifact } = given;
+    const options = { ...given, size: artifact.size, onRetry: given.log.info };
     try {
-        return await withTail(rangedReader(options));
+        return await (0,content/* openArtifact */.H)(artifact, await withTail(rangedReader(options)));
     }
     catch (error) {
-        if (!(error instanceof signed_blob/* RangesIgnored */.VP))
+        if (!(error instanceof RangesIgnored))
             throw error;
-        return (0,on_disk/* fileReader */.q)(await fetchWhole(options), options.size, options.size);
+        return (0,on_disk/* openOnDisk */.T)(artifact, await fetchWhole(options), artifact.size);
     }
 }
 async function withTail(reader) {
@@ -32877,35 +32759,34 @@ async function fetchWhole(options) {
         `(${(0,base_text/* formatBytes */.z3)(size)}) to RUNNER_TEMP, and read from there.`);
     const path = (0,external_node_path_.join)(await folders.make(), 'blob');
     await requireDiskSpace(path, size, `The artifact "${artifact.name}"`, spaceAdvice);
-    const blob = (0,signed_blob/* signedBlob */.sY)(options);
-    let written = 0;
-    await options.progress('Downloaded', size, (passed) => blob.persist(async () => {
-        written = 0;
-        await writeWhole(blob, options, path, (bytes) => {
-            written += bytes;
-            passed(bytes);
-        });
-    }, () => written, size));
+    const blob = new SignedBlob(options);
+    let arrived = new verified/* Checksum */.M();
+    await options.log.progress('Downloaded', size, (onBytes) => {
+        const attempt = () => {
+            arrived = new verified/* Checksum */.M();
+            return writeWhole(blob, options, path, arrived, onBytes);
+        };
+        return blob.persist(attempt, () => arrived.size, size);
+    });
     return path;
 }
 /** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
-async function writeWhole(blob, options, path, onBytes) {
+async function writeWhole(blob, options, path, checksum, onBytes) {
     const response = await blob.get();
     if (response.statusCode !== 200)
         throw (0,answer/* serviceError */.cg)(await (0,answer/* readAnswer */.JN)(response));
     const announced = response.headers['content-length'];
-    const checksum = new verified/* Checksum */.M();
     const file = await (0,promises_.open)(path, 'w');
     try {
         if (announced !== undefined)
-            (0,signed_blob/* requireListedSize */.kJ)(Number(announced), options);
+            requireListedSize(Number(announced), options);
         const { body } = response;
         // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
         body.on('data', (chunk) => {
             try {
                 checksum.add(chunk);
                 if (checksum.size > options.size)
-                    (0,signed_blob/* requireListedSize */.kJ)(checksum.size, options);
+                    requireListedSize(checksum.size, options);
                 (0,external_node_fs_.appendFileSync)(file.fd, chunk);
                 onBytes(chunk.length);
             }
@@ -32916,7 +32797,7 @@ async function writeWhole(blob, options, path, onBytes) {
         await (0,external_node_stream_promises_.finished)(body);
     }
     catch (error) {
-        await (0,signed_blob/* discard */.vf)(response);
+        await discard(response);
         throw (0,errors/* asError */.zR)(explainDiskFull(error, path, spaceAdvice));
     }
     finally {
@@ -32924,119 +32805,9 @@ async function writeWhole(blob, options, path, onBytes) {
     }
     const { size, digest } = checksum.found();
     if (size < options.size)
-        throw new signed_blob/* CutShort */.fo(size, options.size);
+        throw new CutShort(size, options.size);
     if (digest !== (options.artifact.digest ?? digest))
         throw (0,content/* otherDigest */.v)(options.artifact, digest);
-}
-
-
-/***/ }),
-
-/***/ 78:
-/***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
-
-/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   HB: () => (/* binding */ maskedUrl),
-/* harmony export */   VP: () => (/* binding */ RangesIgnored),
-/* harmony export */   fo: () => (/* binding */ CutShort),
-/* harmony export */   kJ: () => (/* binding */ requireListedSize),
-/* harmony export */   sY: () => (/* binding */ signedBlob),
-/* harmony export */   vf: () => (/* binding */ discard)
-/* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
-/* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(9147);
-/* harmony import */ var _http_retry_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3775);
-/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(8118);
-
-
-
-
-function signedBlob(options) {
-    let url;
-    let unsigned;
-    const sign = async () => {
-        try {
-            return await options.sign();
-        }
-        catch (error) {
-            throw (unsigned = (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error));
-        }
-    };
-    const isExpired = (error) => 
-    // Azure answers 403 AuthenticationFailed for an expired signature.
-    error !== unsigned && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 403 || error.status === 401);
-    return {
-        get: async (headers, signal) => {
-            url ??= sign();
-            return options.http.send({
-                method: 'GET',
-                url: await url,
-                headers: { ...headers, 'accept-encoding': 'identity' },
-                ...(signal === undefined ? {} : { signal }),
-            });
-        },
-        persist: async (work, reached, end) => {
-            try {
-                await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .again */ .TG)('part', work, {
-                    what: () => `Bytes ${String(reached())}-${String(end)} of the download`,
-                    onRetry: options.onRetry,
-                    signal: options.signal,
-                    isRetryable: (error) => error !== unsigned && (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_2__/* .isTransient */ .dg)(error),
-                    isAtOnce: (error) => {
-                        if (!isExpired(error))
-                            return false;
-                        url = undefined;
-                        return true;
-                    },
-                });
-            }
-            catch (error) {
-                throw error === unsigned ? error : explained(error, reached(), options);
-            }
-        },
-    };
-}
-/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
-class CutShort extends Error {
-    code = 'CUT_SHORT';
-    constructor(at, end, why = 'the answer ended') {
-        super(`${why} at byte ${String(at)} of ${String(end)}`);
-    }
-}
-/** The server answered a request for a part with the whole blob, as HTTP allows (RFC 9110 section 14.2). */
-class RangesIgnored extends Error {
-    name = 'RangesIgnored';
-}
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
-function requireListedSize(size, { size: listed }) {
-    if (size === listed)
-        return;
-    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .corruptArtifact */ .G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
-}
-/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
-async function discard(response) {
-    await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
-}
-function explained(error, at, options) {
-    if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu || error instanceof RangesIgnored || options.signal.aborted)
-        return error;
-    if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .HttpError */ .j$ && (error.status === 404 || error.status === 410)) {
-        return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('artifact-expired', `The artifact's content is gone: ${error.message}. It has expired or was deleted.`, 'Re-run all jobs, so that the image is built and handed over again, or raise `retention-days` of export-image.', error);
-    }
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('transfer-failed', `The download failed at byte ${String(at)} of ${String(options.size)}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .messageOf */ .bD)(error)}.`, (0,_image_host_js__WEBPACK_IMPORTED_MODULE_3__/* .retryHint */ .IR)(options.host), error);
-}
-/**
- * Returns the same URL after masking its signature: in the form that the URL has, which is the one that can be printed, and in
- * the form that `URLSearchParams` writes.
- */
-function maskedUrl(url, maskSecret) {
-    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
-    const { searchParams } = new URL(url);
-    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
-        if (form !== undefined)
-            maskSecret(form);
-    }
-    return url;
 }
 
 
@@ -33046,11 +32817,11 @@ function maskedUrl(url, maskSecret) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   r: () => (/* binding */ parts)
+/* harmony export */   rT: () => (/* binding */ parts)
 /* harmony export */ });
-/* unused harmony export PartFigures */
+/* unused harmony exports PartFigures, Part */
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 
 
@@ -33074,37 +32845,58 @@ const floorBytesPerMs = 60_000;
 /** How long the parts of a step took, and how many were requested or sent twice. */
 class PartFigures {
     #ms = [];
-    #twice = 0;
-    #won = 0;
+    /** Parts that were requested or sent a second time, and second responses that were the first to arrive. */
+    twice = 0;
+    won = 0;
     /** @param ms from the request or the sending to the response */
     add(ms) {
         this.#ms.push(ms);
     }
-    addTwice() {
-        this.#twice += 1;
-    }
-    addWon() {
-        this.#won += 1;
-    }
     /** Returns one line; undefined for a transfer of a few parts that were all usual. */
     describe() {
-        if (this.#ms.length < usuallyInFlight && this.#twice === 0)
+        if (this.#ms.length < usuallyInFlight && this.twice === 0)
             return undefined;
         const sorted = this.#ms.toSorted((one, other) => one - other);
         const at = (share) => (0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .formatDuration */ .a3)(sorted[Math.ceil(sorted.length * share) - 1] ?? 0);
-        const twice = this.#twice === 0 ? 'none' : `${String(this.#twice)}, ${String(this.#won)} of them with success`;
+        const twice = this.twice === 0 ? 'none' : `${String(this.twice)}, ${String(this.won)} of them with success`;
         return `Parts of transfers: ${String(sorted.length)}, half within ${at(0.5)}, 99 % within ${at(0.99)}; asked twice: ${twice}`;
     }
 }
-/** @param adapts whether a slow part is requested again, and more parts at once when all are slow */
-function parts(adapts, figures = new PartFigures()) {
+/** A part that was requested or sent. */
+class Part {
+    /** In ms, by `performance.now()`. */
+    requestedAt = performance.now();
+    /** When the current request was sent; `Infinity` in a pause between two of them. */
+    sentAt = this.requestedAt;
+    hasArrived = false;
+    arriving;
+    requestAgain;
+    /** Ends the first request. */
+    abandoned = new AbortController();
+    /** Aborted when the first request has ended. */
+    ended = new AbortController();
+    constructor(first, requestAgain, onArrival) {
+        this.requestAgain = requestAgain;
+        this.arriving = first(this.abandoned.signal, async (request) => {
+            this.sentAt = performance.now();
+            await request().finally(() => (this.sentAt = Infinity));
+        });
+        this.arriving
+            .then(() => {
+            this.hasArrived = true;
+            onArrival(performance.now() - this.requestedAt);
+        }, () => undefined)
+            .finally(() => this.ended.abort());
+    }
+}
+function parts({ adapts = true, figures = new PartFigures() }) {
     const lastMs = [];
     let [received, duplicateRequests] = [0, 0];
     const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
     const isSlow = (ms) => ms > Math.max(minSlowMs, slowFactor * medianMs());
     // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
     // the last two parts of a blob can both have a slow connection.
-    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived()).length <= Math.max(1, neighbours.length / 2);
+    const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived).length <= Math.max(1, neighbours.length / 2);
     const inFlight = (bytes) => {
         const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
         return Math.min(mostInFlight, Math.max(usuallyInFlight, wanted));
@@ -33112,7 +32904,7 @@ function parts(adapts, figures = new PartFigures()) {
     return {
         inFlight,
         retires: (bytes, ms) => inFlight(bytes) > usuallyInFlight && ms > retiredFactor * medianMs(),
-        request: (first, again) => requestPart(first, again, (ms) => {
+        request: (first, again) => new Part(first, again, (ms) => {
             received += 1;
             figures.add(ms);
             lastMs.push(ms);
@@ -33121,14 +32913,14 @@ function parts(adapts, figures = new PartFigures()) {
         }),
         firstResponse: async (part, neighbours) => {
             while (adapts && (await isWaiting(part))) {
-                if (!isSlow(performance.now() - part.sentAt()) || !isAlone(neighbours))
+                if (!isSlow(performance.now() - part.sentAt) || !isAlone(neighbours))
                     continue;
                 if (duplicateRequests >= beyond + received / oneIn)
                     continue;
                 duplicateRequests += 1;
-                figures.addTwice();
+                figures.twice += 1;
                 return race(part, () => {
-                    figures.addWon();
+                    figures.won += 1;
                     figures.add(performance.now() - part.requestedAt);
                 });
             }
@@ -33138,47 +32930,23 @@ function parts(adapts, figures = new PartFigures()) {
 }
 /** Returns after a moment whether the first request is still running. */
 function isWaiting({ ended }) {
-    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended }).catch(() => false);
-}
-function requestPart(first, requestAgain, onArrival) {
-    const requestedAt = performance.now();
-    let [sentAt, hasArrived] = [requestedAt, false];
-    const [abandoned, ended] = [new AbortController(), new AbortController()];
-    const arriving = first(abandoned.signal, async (request) => {
-        sentAt = performance.now();
-        await request().finally(() => (sentAt = Infinity));
-    });
-    arriving
-        .then(() => {
-        hasArrived = true;
-        onArrival(performance.now() - requestedAt);
-    }, () => undefined)
-        .finally(() => ended.abort());
-    return {
-        requestedAt,
-        arriving,
-        hasArrived: () => hasArrived,
-        sentAt: () => sentAt,
-        requestAgain,
-        abandon: () => abandoned.abort(),
-        ended: ended.signal,
-    };
+    return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended.signal }).catch(() => false);
 }
 /** @param onWon called when the second response is the first to arrive */
-async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
+async function race(part, onWon) {
     const second = new AbortController();
-    const again = requestAgain(second.signal);
+    const again = part.requestAgain(second.signal);
     again.catch(() => undefined);
-    const first = arriving.then((bytes) => {
+    const first = part.arriving.then((bytes) => {
         second.abort();
         return bytes;
     }, (error) => again.catch(() => {
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .asError */ .zR)(error);
     }));
     const other = again.then((bytes) => {
-        if (!hasArrived())
+        if (!part.hasArrived)
             onWon();
-        abandon();
+        part.abandoned.abort();
         return bytes;
     }, () => first);
     return Promise.race([first, other]);
@@ -33191,13 +32959,12 @@ async function race({ arriving, hasArrived, requestAgain, abandon }, onWon) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   T: () => (/* binding */ openOnDisk),
-/* harmony export */   q: () => (/* binding */ fileReader)
+/* harmony export */   T: () => (/* binding */ openOnDisk)
 /* harmony export */ });
 /* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1455);
 /* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4256);
-/* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4189);
-/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(6720);
+/* harmony import */ var _bytes_files_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(8981);
+/* harmony import */ var _zip_content_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1677);
 
 
 
@@ -33223,7 +32990,7 @@ function fileReader(path, size, downloaded) {
 
 /***/ }),
 
-/***/ 2481:
+/***/ 7393:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -33232,24 +32999,22 @@ __nccwpck_require__.d(__webpack_exports__, {
   b: () => (/* binding */ otherRunStore)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
-var files = __nccwpck_require__(4189);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 2 modules
+var files = __nccwpck_require__(8981);
 // EXTERNAL MODULE: ./build/shared/http/answer.js
 var http_answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/http/client.js
 var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/http/twirp.js
+var twirp = __nccwpck_require__(9359);
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var image_host = __nccwpck_require__(8118);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
 var open_blob = __nccwpck_require__(7444);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
-var signed_blob = __nccwpck_require__(78);
-// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
-var content = __nccwpck_require__(6720);
+// EXTERNAL MODULE: ./build/shared/base/text.js
+var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/image/artifact-name.js
 var artifact_name = __nccwpck_require__(2704);
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/other-run.js
@@ -33266,18 +33031,14 @@ const maxRuns = 20;
  */
 async function chooseRun(runs, search, onSkip) {
     const { choice } = search;
-    return 'runId' in choice ? runById(runs, search, choice.runId) : latestRun(runs, search, choice, onSkip);
-}
-async function runById(runs, search, runId) {
-    const run = await runs.get(runId);
+    if (!('runId' in choice))
+        return latestRun(runs, search, choice, onSkip);
+    const run = await runs.get(choice.runId);
     if (run.isOfFork && !search.allowForkRuns)
         throw refused(run);
-    const all = await runs.artifacts(runId);
-    const artifacts = all.filter(({ expired }) => !expired);
-    const missing = firstMissing(search.wanted, artifacts);
+    const { artifacts, missing, expired } = look(search, await runs.artifacts(run.id));
     if (missing === undefined)
         return { run, artifacts };
-    const expired = all.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
     throw expired === undefined ? notInRun(missing, run, artifacts) : expiredIn(run, expired);
 }
 async function latestRun(runs, search, filter, onSkip) {
@@ -33290,12 +33051,9 @@ async function latestRun(runs, search, filter, onSkip) {
             onSkip(`Skipping run ${String(run.id)}: it ran for the fork ${(0,base_text/* quoteForeign */.xS)(run.headRepository) || '(deleted)'}.`);
             continue;
         }
-        const found = await runs.artifacts(run.id, onlyName(search.wanted));
-        const artifacts = found.filter(({ expired }) => !expired);
-        const missing = firstMissing(search.wanted, artifacts);
+        const { artifacts, missing, expired } = look(search, await runs.artifacts(run.id, onlyName(search.wanted)));
         if (missing === undefined)
             return { run, artifacts };
-        const expired = found.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
         if (expired !== undefined)
             newestExpired ??= expiredIn(run, expired);
         const why = expired === undefined ? 'never had' : 'no longer has';
@@ -33306,12 +33064,14 @@ async function latestRun(runs, search, filter, onSkip) {
     }
     const [newest] = seen;
     if (newest === undefined)
-        throw noRun(search, filter, forks);
-    throw newestExpired ?? inNoRun(search, filter, newest, seen.length);
+        throw noRun(search, forks);
+    throw newestExpired ?? inNoRun(search, newest, seen.length);
 }
-/** Returns the first name, pattern or id that matches none of the artifacts. */
-function firstMissing(wanted, artifacts) {
-    return wanted.find((one) => !artifacts.some((artifact) => (0,artifact_name/* isWanted */.Yu)(one, artifact)));
+function look({ wanted }, all) {
+    const artifacts = all.filter(({ expired }) => !expired);
+    const missing = wanted.find((one) => !artifacts.some((artifact) => (0,artifact_name/* isWanted */.Yu)(one, artifact)));
+    const expired = missing === undefined ? undefined : all.find((artifact) => (0,artifact_name/* isWanted */.Yu)(missing, artifact));
+    return { artifacts, missing, expired };
 }
 /** Returns the only wanted name, which the REST API can filter by. */
 function onlyName(wanted) {
@@ -33323,24 +33083,31 @@ function refused(run) {
         'that pull request decides what its artifact contains.', 'Use a run of your own repository. Set `allow-fork-runs: true` only where the image gets no secret, no token that can ' +
         'write and no self-hosted runner.');
 }
-function expiredIn(run, artifact) {
-    return new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" of run ${String(run.id)} expired on ${artifact.expiresAt || 'an unknown date'} (${run.url}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.');
+function expiredIn(run, { name, expiresAt }) {
+    return artifactExpired(`The artifact "${name}" of run ${String(run.id)} expired on ${expiresAt || 'an unknown date'} (${run.url}).`);
+}
+function artifactExpired(message, cause) {
+    const hint = 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.';
+    return new errors/* HandoverError */.Cu('artifact-expired', message, hint, cause);
 }
 function notInRun(missing, run, artifacts) {
     const there = [...new Set(artifacts.map(({ name }) => `"${(0,base_text/* quoteForeign */.xS)(name)}"`))].slice(0, 30).join(', ');
     return new errors/* HandoverError */.Cu('artifact-not-found', `Run ${String(run.id)} (${run.url}) has no artifact "${missing}"; it has ${there || 'none'}.`, 'Check `artifact-name` and `run-id`, and that the run has reached its export. A deleted artifact is no longer listed.');
 }
-function inNoRun(search, filter, newest, count) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${describeSearch(search, filter)} has an artifact ` +
+function inNoRun(search, newest, count) {
+    return new errors/* HandoverError */.Cu('artifact-not-found', `None of the ${String(count)} latest successful runs of ${describeSearch(search)} has an artifact ` +
         `${search.wanted.map((name) => `"${name}"`).join(' and ')}; the newest is ${newest.url}.`, 'Check `artifact-name` and `workflow`, and that the job that exports the image runs for that branch and event.');
 }
-function noRun(search, filter, forks) {
+function noRun(search, forks) {
     const but = forks === 0 ? '' : `; ${String(forks)} runs of forks were skipped`;
-    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${describeSearch(search, filter)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
+    return new errors/* HandoverError */.Cu('run-not-found', `There is no successful run of ${describeSearch(search)}${but}.`, 'Check `workflow` (the name of its file), `branch` and `event`, and that a run has succeeded there.' +
         (forks === 0 ? '' : ' `allow-fork-runs: true` also accepts runs of forks, whose artifacts may contain any code.'));
 }
-/** Describes a run search: `workflow "ci.yml" on branch "main", event "push", in org/app`. */
-function describeSearch({ repository }, { workflow, branch, event }) {
+/** Describes a run search: `run 7 in org/app`, or `workflow "ci.yml" on branch "main", event "push", in org/app`. */
+function describeSearch({ choice, repository }) {
+    if ('runId' in choice)
+        return `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
+    const { workflow, branch, event } = choice;
     const on = event === undefined ? '' : `, event "${(0,base_text/* quoteForeign */.xS)(event)}",`;
     return `workflow "${(0,base_text/* quoteForeign */.xS)(workflow)}" on branch "${(0,base_text/* quoteForeign */.xS)(branch)}"${on} in ${(0,base_text/* quoteForeign */.xS)(repository)}`;
 }
@@ -33349,43 +33116,164 @@ function describeSearch({ repository }, { workflow, branch, event }) {
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/http/retry.js
 var retry = __nccwpck_require__(3775);
-;// CONCATENATED MODULE: ./build/shared/artifacts/service/rest-client.js
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/artifacts/service/reservation.js
+var reservation = __nccwpck_require__(9034);
+;// CONCATENATED MODULE: ./build/shared/artifacts/service/workflow-runs.js
 
 
 
 
-const rateLimited = 'rate-limited';
+
+
+
+// A run is about 20 kB of JSON.
+const runsPerPage = 20;
+/** Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts. */
+function workflowRuns(options) {
+    const rest = restClient(options);
+    return {
+        get: async (runId) => parseRun(await rest.get(`/runs/${String(runId)}?exclude_pull_requests=true`)),
+        successful: async function* ({ workflow, branch, event }) {
+            const isOfWorkflow = ({ path }) => !rest.isGitea || (0,json/* stringOr */.JI)(path, '').startsWith(`${workflow}@`);
+            const query = new URLSearchParams({
+                branch,
+                ...(event === undefined ? {} : { event }),
+                status: 'success',
+                exclude_pull_requests: 'true',
+                per_page: String(runsPerPage),
+            });
+            const path = rest.isGitea ? 'runs' : `workflows/${encodeURIComponent(workflow)}/runs`;
+            for await (const runs of rest.pages(`/${path}?${query.toString()}`, 'workflow_runs'))
+                yield* runs.filter(isOfWorkflow).map(parseRun);
+        },
+        artifacts: async (runId, name) => {
+            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
+            const found = [];
+            // Gitea has no link to the next page here.
+            for (let [page, isLast] = [1, false]; !isLast; page += 1) {
+                query.set('page', String(page));
+                const answer = await rest.get(`/runs/${String(runId)}/artifacts?${query.toString()}`);
+                const items = (0,json/* objectsOf */.iZ)(answer['artifacts']);
+                found.push(...items.map(parseArtifact));
+                isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
+            }
+            // Gitea lists an artifact without a size while it is being replaced.
+            const complete = found.filter(({ name: listed, size }) => size > 0 && !(0,reservation/* isClaim */.j_)(listed));
+            return complete.sort((one, other) => other.id - one.id);
+        },
+        signDownload: (artifactId) => rest.redirect(`/artifacts/${String(artifactId)}/zip`),
+    };
+}
+function parseRun(item) {
+    const { id } = item;
+    const repository = fullName(item['repository']);
+    // Gitea has none. There, only a pull request can be of a fork (services/convert/convert.go, ToActionWorkflowRun).
+    const isOwn = !('head_repository' in item) && !(0,json/* stringOr */.JI)(item['event'], 'pull_request').startsWith('pull_request');
+    const headRepository = isOwn ? repository : fullName(item['head_repository']);
+    if (!(0,json/* isByteCount */.A0)(id) || repository === '')
+        throw malformed(200, 'has a workflow run without id or repository');
+    return {
+        id,
+        url: (0,json/* stringOr */.JI)(item['html_url'], ''),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], (0,json/* stringOr */.JI)(item['started_at'], '')),
+        headRepository,
+        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
+    };
+}
+function fullName(repository) {
+    return (0,json/* isObject */.Gv)(repository) ? (0,json/* stringOr */.JI)(repository['full_name'], '') : '';
+}
+function parseArtifact(item) {
+    const { id, name, size_in_bytes: size } = item;
+    if (!(0,json/* isByteCount */.A0)(id) || !(0,json/* isByteCount */.A0)(size) || typeof name !== 'string') {
+        throw malformed(200, 'has an artifact without id, size or name');
+    }
+    return {
+        id,
+        name,
+        size,
+        digest: (0,digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], '')),
+        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
+        expiresAt: (0,json/* stringOr */.JI)(item['expires_at'], ''),
+        expired: item['expired'] === true,
+    };
+}
+/** Paths and fields: docs.github.com/rest/actions/workflow-jobs and docs.github.com/rest/actions/workflow-runs. */
+function runJobs(options) {
+    const { runId, runAttempt, proxies, signal } = options;
+    const http = httpClient(proxies, signal);
+    const rest = restClient({ ...options, http });
+    const run = `/runs/${encodeURIComponent(runId)}`;
+    // Gitea lists each job once, as it is now.
+    const attempt = rest.isGitea ? run : `${run}/attempts/${String(runAttempt)}`;
+    const jobsAt = async (path) => {
+        const jobs = [];
+        for await (const page of rest.pages(path, 'jobs'))
+            jobs.push(...page);
+        return jobs;
+    };
+    return {
+        list: async () => (await jobsAt(`${attempt}/jobs?per_page=100`)).map(parseJob),
+        earlier: async () => {
+            const all = await jobsAt(`${run}/jobs?filter=all&per_page=100`);
+            const before = all.filter((job) => attemptOf(job) < runAttempt);
+            const latest = before.sort((one, other) => attemptOf(one) - attemptOf(other)).map(parseJob);
+            return [...new Map(latest.map((job) => [job.name, job])).values()];
+        },
+        isRefusal,
+        startedAt: async () => {
+            const run = await rest.get(`${attempt}?exclude_pull_requests=true`);
+            return Date.parse(stringOr(run['run_started_at'], stringOr(run['started_at'], '')));
+        },
+        [Symbol.asyncDispose]: () => http.close(),
+    };
+}
+function attemptOf(job) {
+    return Number(job['run_attempt'] ?? 1);
+}
+function parseJob(item) {
+    const isCompleted = item['status'] === 'completed';
+    return {
+        name: stringOr(item['name'], ''),
+        url: stringOr(item['html_url'], ''),
+        conclusion: isCompleted ? stringOr(item['conclusion'], 'unknown') : undefined,
+        runner: stringOr(item['runner_name'], ''),
+    };
+}
 function restClient(options) {
-    const { apiUrl } = options;
+    const { apiUrl, repository } = options;
+    const actions = `${apiUrl}/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
     const get = async (url) => {
-        const response = await send(options, url);
-        const answer = await (0,http_answer/* readAnswer */.JN)(response);
-        const body = (0,json/* parseJson */.qF)(answer.text);
-        if (!(0,json/* isObject */.Gv)(body))
-            throw new http_answer/* HttpError */.j$(answer.status, 'malformed', 'the answer is not a JSON object');
-        return { body, next: nextPage(answer.header('link'), apiUrl) };
+        const { status, header, text } = await (0,http_answer/* readAnswer */.JN)(await send(options, url));
+        const body = (0,json/* parseJson */.qF)(text);
+        if ((0,json/* isObject */.Gv)(body))
+            return [body, nextPage(header('link'), apiUrl)];
+        throw malformed(status, 'is not a JSON object');
     };
     return {
         isGitea: apiUrl.endsWith('/api/v1'),
-        get: async (path) => (await get(`${apiUrl}${path}`)).body,
-        pages: async function* (path) {
-            let url = `${apiUrl}${path}`;
-            while (url !== undefined) {
-                const page = await get(url);
-                yield page.body;
-                url = page.next;
+        get: async (path) => (await get(actions + path))[0],
+        pages: async function* (path, key) {
+            for (let url = actions + path; url !== undefined;) {
+                const [body, next] = await get(url);
+                yield (0,json/* objectsOf */.iZ)(body[key]);
+                url = next;
             }
         },
         redirect: async (path) => {
-            const response = await send(options, `${apiUrl}${path}`);
-            await response.body.dump();
-            const location = response.headers['location'];
-            if (response.statusCode < 300 || typeof location !== 'string' || !URL.canParse(location)) {
-                throw new http_answer/* HttpError */.j$(response.statusCode, 'malformed', 'the answer is not a redirect');
-            }
-            return location;
+            const { statusCode, headers, body } = await send(options, actions + path);
+            await body.dump();
+            const location = headers['location'];
+            if (statusCode >= 300 && typeof location === 'string' && URL.canParse(location))
+                return location;
+            throw malformed(statusCode, 'is not a redirect');
         },
     };
+}
+function malformed(status, why) {
+    return new http_answer/* HttpError */.j$(status, 'malformed', `the answer ${why}`);
 }
 /** Returns a success or a redirect, after retries. */
 function send(options, url) {
@@ -33396,34 +33284,37 @@ function send(options, url) {
         throw restError(await (0,http_answer/* readAnswer */.JN)(response));
     };
     return (0,retry/* again */.TG)('call', attempt, {
-        what: () => 'The REST API',
-        onRetry: options.onRetry,
-        signal: options.signal,
+        ...options,
+        what: 'The REST API',
         // Whether a longer wait is worth it is the user's decision.
-        isRetryable: (error) => error instanceof http_answer/* HttpError */.j$ && error.serviceCode === rateLimited
-            ? (error.retryAfterMs ?? 0) <= retry/* longestRetryAfterMs */.tK
-            : (0,retry/* isTransient */.dg)(error),
+        isRetryable: (error) => isRateLimit(error) ? (error.retryAfterMs ?? 0) <= retry/* longestRetryAfterMs */.tK : (0,retry/* isTransient */.dg)(error),
     });
 }
 // A renamed repository answers 301 or 307 with its new address in the same API. The target of a 302 doesn't get the token: the caller
 // uses it.
 async function sendOnce(options, url, hops = 3) {
-    const response = await options.http.send({ method: 'GET', url, headers: headers(options.token) });
-    const location = String(response.headers['location'] ?? '');
-    const moved = [301, 307, 308].includes(response.statusCode) && URL.canParse(location, url);
-    if (!moved || hops === 0 || new URL(location, url).origin !== new URL(url).origin)
-        return response;
-    await response.body.dump();
-    return sendOnce(options, new URL(location, url).href, hops - 1);
-}
-// docs.github.com/rest: "Getting started with the REST API", headers.
-function headers(token) {
-    return {
+    // docs.github.com/rest: "Getting started with the REST API", headers.
+    const headers = {
         accept: 'application/vnd.github+json',
-        authorization: `Bearer ${token}`,
+        authorization: `Bearer ${options.token}`,
         'user-agent': 'image-handover',
         'x-github-api-version': '2022-11-28',
     };
+    const response = await options.http.send({ method: 'GET', url, headers });
+    const target = URL.parse(String(response.headers['location'] ?? ''), url);
+    const isMoved = [301, 307, 308].includes(response.statusCode) && target?.origin === new URL(url).origin;
+    if (!isMoved || hops === 0)
+        return response;
+    await response.body.dump();
+    return sendOnce(options, target.href, hops - 1);
+}
+const rateLimited = 'rate-limited';
+function isRateLimit(error) {
+    return error instanceof http_answer/* HttpError */.j$ && error.serviceCode === rateLimited;
+}
+/** Whether an error means that the token can't read something, now or later. */
+function isRefusal(error) {
+    return (0,http_answer/* hasStatus */.Ro)(error, 401, 403, 404) && !isRateLimit(error);
 }
 function restError(answer) {
     const { status, text } = answer;
@@ -33454,99 +33345,8 @@ function rateLimitMs({ status, header }, words) {
  */
 function nextPage(header, apiUrl) {
     const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];
-    if (link === undefined || !URL.canParse(link, apiUrl))
-        return undefined;
-    const { pathname, search } = new URL(link, apiUrl);
-    return `${new URL(apiUrl).origin}${pathname}${search}`;
-}
-
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
-// EXTERNAL MODULE: ./build/shared/artifacts/service/reservation.js
-var reservation = __nccwpck_require__(9034);
-;// CONCATENATED MODULE: ./build/shared/artifacts/service/workflow-runs.js
-
-
-
-
-// A run is about 20 kB of JSON.
-const runsPerPage = 20;
-/**
- * @param repository `owner/name`
- * Paths and fields: docs.github.com/rest/actions/workflow-runs and docs.github.com/rest/actions/artifacts.
- */
-function workflowRuns(rest, repository) {
-    const actions = `/repos/${repository.split('/').map(encodeURIComponent).join('/')}/actions`;
-    return {
-        get: async (runId) => parseRun(await rest.get(`${actions}/runs/${String(runId)}?exclude_pull_requests=true`)),
-        successful: async function* ({ workflow, branch, event }) {
-            const isOfWorkflow = ({ path }) => !rest.isGitea || (0,json/* stringOr */.JI)(path, '').startsWith(`${workflow}@`);
-            const query = new URLSearchParams({
-                branch,
-                ...(event === undefined ? {} : { event }),
-                status: 'success',
-                exclude_pull_requests: 'true',
-                per_page: String(runsPerPage),
-            });
-            const path = rest.isGitea ? 'runs' : `workflows/${encodeURIComponent(workflow)}/runs`;
-            for await (const page of rest.pages(`${actions}/${path}?${query.toString()}`))
-                yield* (0,json/* objectsOf */.iZ)(page['workflow_runs']).filter(isOfWorkflow).map(parseRun);
-        },
-        artifacts: async (runId, name) => {
-            const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
-            const found = [];
-            // Gitea has no link to the next page here.
-            for (let [page, isLast] = [1, false]; !isLast; page += 1) {
-                query.set('page', String(page));
-                const answer = await rest.get(`${actions}/runs/${String(runId)}/artifacts?${query.toString()}`);
-                const items = (0,json/* objectsOf */.iZ)(answer['artifacts']);
-                found.push(...items.map(parseArtifact));
-                isLast = items.length === 0 || found.length >= Number(answer['total_count'] ?? 0);
-            }
-            // Gitea lists an artifact without a size while it is being replaced.
-            const complete = found.filter(({ name: listed, size }) => size > 0 && !(0,reservation/* isClaim */.j_)(listed));
-            return complete.sort((one, other) => other.id - one.id);
-        },
-        signDownload: (artifactId) => rest.redirect(`${actions}/artifacts/${String(artifactId)}/zip`),
-    };
-}
-function parseRun(item) {
-    const { id } = item;
-    const repository = fullName(item['repository']);
-    // Gitea has none. There, only a pull request can be of a fork (services/convert/convert.go, ToActionWorkflowRun).
-    const isOwn = !('head_repository' in item) && !(0,json/* stringOr */.JI)(item['event'], 'pull_request').startsWith('pull_request');
-    const headRepository = isOwn ? repository : fullName(item['head_repository']);
-    if (!(0,json/* isByteCount */.A0)(id) || repository === '')
-        throw unknownForm('a workflow run without id or repository');
-    return {
-        id,
-        url: (0,json/* stringOr */.JI)(item['html_url'], ''),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], (0,json/* stringOr */.JI)(item['started_at'], '')),
-        headRepository,
-        isOfFork: headRepository.toLowerCase() !== repository.toLowerCase(),
-    };
-}
-function fullName(repository) {
-    return (0,json/* isObject */.Gv)(repository) ? (0,json/* stringOr */.JI)(repository['full_name'], '') : '';
-}
-function parseArtifact(item) {
-    const { id, name, size_in_bytes: size } = item;
-    if (!(0,json/* isByteCount */.A0)(id) || !(0,json/* isByteCount */.A0)(size) || typeof name !== 'string') {
-        throw unknownForm('an artifact without id, size or name');
-    }
-    const digest = (0,image_digest/* parseDigest */.m)((0,json/* stringOr */.JI)(item['digest'], ''));
-    return {
-        id,
-        name,
-        size,
-        ...(digest === undefined ? {} : { digest }),
-        createdAt: (0,json/* stringOr */.JI)(item['created_at'], ''),
-        expiresAt: (0,json/* stringOr */.JI)(item['expires_at'], ''),
-        expired: item['expired'] === true,
-    };
-}
-function unknownForm(what) {
-    return new http_answer/* HttpError */.j$(200, 'malformed', `the answer has ${what}`);
+    const url = link === undefined ? null : URL.parse(link, apiUrl);
+    return url === null ? undefined : `${new URL(apiUrl).origin}${url.pathname}${url.search}`;
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/other-run-store.js
@@ -33559,31 +33359,24 @@ function unknownForm(what) {
 
 
 
-
-
-
 /** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
 function otherRunStore(options) {
-    const { search, apiUrl, token, log, maskSecret, signal } = options;
+    const { search, log, maskSecret } = options;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
-    const http = (0,client/* httpClient */.o)(options.proxies, signal);
-    const runs = workflowRuns(restClient({ http, apiUrl, token, onRetry: log.info, signal }), search.repository);
-    const explain = (what, work) => work().catch((error) => {
-        throw signal.aborted ? error : explained(what, options, error);
-    });
+    const http = (0,client/* httpClient */.o)(options.proxies, options.signal);
+    const runs = workflowRuns({ ...options, ...search, http, onRetry: log.info });
     let chosen;
     return {
         list: async () => {
-            chosen ??= explain('find the run', () => chooseRun(runs, search, log.info));
+            chosen ??= chooseRun(runs, search, log.info).catch(explained('find the run', options));
             const { run, artifacts } = await chosen;
             log.info(`Using run ${String(run.id)} of ${run.createdAt}: ${run.url}`);
             const link = { id: run.id, url: run.url };
             return artifacts.map((artifact) => ({ ...artifact, run: link }));
         },
         open: async (artifact) => {
-            const sign = async () => (0,signed_blob/* maskedUrl */.HB)(await explain('read the artifact', () => signDownload(runs, artifact)), maskSecret);
-            const blob = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-            return (0,content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)(blob));
+            const sign = async () => (0,twirp/* maskedUrl */.HB)(await signDownload(runs, artifact).catch(explained('read the artifact', options)), maskSecret);
+            return (0,open_blob/* openBlob */.Y)({ ...options, http, artifact, sign, folders });
         },
         [Symbol.asyncDispose]: async () => {
             await http.close();
@@ -33592,35 +33385,32 @@ function otherRunStore(options) {
     };
 }
 // The list may be older than the expiry; then the download answers 410.
-async function signDownload(runs, artifact) {
+async function signDownload(runs, { name, id, run }) {
     try {
-        return await runs.signDownload(artifact.id);
+        return await runs.signDownload(id);
     }
     catch (error) {
-        if (!(error instanceof http_answer/* HttpError */.j$) || (error.status !== 410 && error.status !== 404))
+        if (!(0,http_answer/* hasStatus */.Ro)(error, 404, 410))
             throw error;
-        throw new errors/* HandoverError */.Cu('artifact-expired', `The artifact "${artifact.name}" (id ${String(artifact.id)}) has expired or was deleted: ${error.message} (${artifact.run?.url ?? ''}).`, 'Run that workflow again, raise `retention-days` of its export-image, or name a `fallback-image` to pull instead.', error);
+        const what = `The artifact "${name}" (id ${String(id)})`;
+        throw artifactExpired(`${what} has expired or was deleted: ${error.message} (${run?.url ?? ''}).`, error);
     }
 }
-function explained(what, { search, host }, error) {
-    if (error instanceof errors/* HandoverError */.Cu)
-        return error;
-    const status = error instanceof http_answer/* HttpError */.j$ ? error.status : 0;
-    const limited = error instanceof http_answer/* HttpError */.j$ && error.serviceCode === rateLimited;
-    const { choice } = search;
-    const wanted = 'runId' in choice
-        ? `run ${String(choice.runId)} in ${(0,base_text/* quoteForeign */.xS)(search.repository)}`
-        : describeSearch(search, choice);
-    if (status === 404) {
-        return new errors/* HandoverError */.Cu('run-not-found', `Could not find ${wanted}: ${(0,errors/* messageOf */.bD)(error)}.`, `Check \`${'runId' in choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
-            'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
-            'that can read its actions.', error);
-    }
-    const denied = (status === 401 || status === 403) && !limited;
-    return new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, denied
-        ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
-            'and check that it has not expired.'
-        : (0,image_host/* retryHint */.IR)(host), error);
+/** @returns throws an error with its explanation */
+function explained(what, { search, host, signal }) {
+    return (error) => {
+        if (error instanceof errors/* HandoverError */.Cu || signal.aborted)
+            throw error;
+        const wanted = describeSearch(search);
+        if ((0,http_answer/* hasStatus */.Ro)(error, 404))
+            throw new errors/* HandoverError */.Cu('run-not-found', `Could not find ${wanted}: ${error.message}.`, `Check \`${'runId' in search.choice ? 'run-id' : 'workflow'}\` and \`repository\`. A private repository gives the same answer when ` +
+                'the token can’t read it: the job needs `permissions: actions: read`, and another repository a `github-token` ' +
+                'that can read its actions.', error);
+        throw new errors/* HandoverError */.Cu('transfer-failed', `Could not ${what} (${wanted}): ${(0,errors/* messageOf */.bD)(error)}.`, isRefusal(error)
+            ? 'Give the job `permissions: actions: read`; for another repository pass a `github-token` that may read its actions, ' +
+                'and check that it has not expired.'
+            : (0,image_host/* retryHint */.IR)(host), error);
+    };
 }
 
 
@@ -33633,6 +33423,7 @@ function explained(what, { search, host }, error) {
 /* harmony export */   E1: () => (/* binding */ removeUnfinished),
 /* harmony export */   Fr: () => (/* binding */ transferFailed),
 /* harmony export */   K6: () => (/* binding */ reserveName),
+/* harmony export */   Ng: () => (/* binding */ connect),
 /* harmony export */   SG: () => (/* binding */ claimOnGitea),
 /* harmony export */   j_: () => (/* binding */ isClaim),
 /* harmony export */   l4: () => (/* binding */ lockName),
@@ -33641,13 +33432,13 @@ function explained(what, { search, host }, error) {
 /* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8500);
 /* harmony import */ var _base_deadline_js__WEBPACK_IMPORTED_MODULE_10__ = __nccwpck_require__(2442);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
-/* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1344);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
+/* harmony import */ var _bytes_locks_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(2792);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(9147);
 /* harmony import */ var _http_client_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(4242);
-/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(8118);
-/* harmony import */ var _blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(4145);
-/* harmony import */ var _blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(78);
+/* harmony import */ var _http_twirp_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(9359);
+/* harmony import */ var _image_host_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(8118);
+/* harmony import */ var _blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(4145);
 /* harmony import */ var _results_service_js__WEBPACK_IMPORTED_MODULE_9__ = __nccwpck_require__(744);
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -33719,8 +33510,7 @@ const latePauseMs = 500;
 // More than one day, which Gitea counts as one.
 const claimMs = 25 * 60 * 60 * 1000;
 /**
- * Locks a name among the steps of one job that run at the same time. These have the same ids, and one must not remove another's
- * reservation.
+ * Locks a name among the simultaneous steps of one job: they have the same ids, and one must not remove another's reservation.
  * @returns undefined when another step has the lock
  */
 function lockName({ origin, runBackendId, jobBackendId }, name) {
@@ -33741,7 +33531,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
                 // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
-                if (!isTaken(error) || !(await removeLeftover(0)))
+                if (!(0,_http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .hasStatus */ .Ro)(error, 409) || !(await removeLeftover(0)))
                     throw error;
                 return client.service.create(name, expiresAt);
             });
@@ -33751,7 +33541,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
             throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .asError */ .zR)(signal.reason);
         }
         catch (error) {
-            if (isTaken(error))
+            if ((0,_http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .hasStatus */ .Ro)(error, 409))
                 throw nameTaken(name, error);
             // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
             if (!(error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status < 500))
@@ -33797,9 +33587,9 @@ async function claimOnGitea(name, removed, options, isAlone) {
         const client = __addDisposableResource(env_2, connect(options, signal), true);
         const { http, service } = client;
         for (let attempt = 1;; attempt += 1) {
-            const url = (0,_blob_signed_blob_js__WEBPACK_IMPORTED_MODULE_8__/* .maskedUrl */ .HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
+            const url = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_6__/* .maskedUrl */ .HB)(await service.create(claim, new Date(Date.now() + claimMs)), options.maskSecret);
             const target = { http, url, onRetry: options.log.info, signal };
-            const { size, digest } = await (0,_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_7__/* .uploadBlob */ .P)(target, node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([Buffer.from(name)]), () => undefined);
+            const { size, digest } = await (0,_blob_blob_upload_js__WEBPACK_IMPORTED_MODULE_8__/* .uploadBlob */ .P)(target, node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from([Buffer.from(name)]), () => undefined);
             await service.finalize(claim, size, digest).catch(async (error) => {
                 // Its answer may have been lost.
                 if ((await service.list(claim)).length === 0)
@@ -33829,7 +33619,7 @@ async function removeClaim(claim, options) {
     try {
         const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
         try {
-            await removeOwn(client.service, claim);
+            await client.service.remove(claim);
             // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
             await client.service.create(claim, undefined);
         }
@@ -33847,9 +33637,6 @@ async function removeClaim(claim, options) {
             await result_3;
     }
 }
-function isTaken(error) {
-    return error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status === 409;
-}
 /**
  * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
  * @returns whether there was a reservation or an artifact
@@ -33865,11 +33652,10 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
         const client = __addDisposableResource(env_4, connect(options, signal), true);
         const { service } = client;
         try {
-            const isOurs = (artifact) => (0,_results_service_js__WEBPACK_IMPORTED_MODULE_9__/* .isOwnedBy */ .D0)(artifact, service.self);
-            if (unlessListed && (await service.list(name)).some(isOurs))
+            if (unlessListed && (await service.list(name)).some(service.isOwn))
                 return false;
             for (;;) {
-                const isGone = await removeOwn(service, name);
+                const isGone = await service.remove(name);
                 if (isGone || Date.now() >= giveUpAt)
                     return isGone;
                 await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_1__.setTimeout)(latePauseMs, undefined, { signal });
@@ -33890,17 +33676,6 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
             await result_4;
     }
 }
-async function removeOwn(service, name) {
-    try {
-        await service.remove(name, service.self);
-        return true;
-    }
-    catch (error) {
-        if (error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && error.status === 404)
-            return false;
-        throw error;
-    }
-}
 function connect({ credentials, proxies, log }, signal) {
     const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_5__/* .httpClient */ .o)(proxies, signal);
     return {
@@ -33918,13 +33693,12 @@ const quota = /insufficient usage|storage quota/i;
 function transferFailed(host, what, error) {
     if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu)
         return error;
-    const authorization = error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .HttpError */ .j$ && (error.status === 401 || error.status === 403);
     return new _base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .HandoverError */ .Cu('transfer-failed', `Could not ${what}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}.`, quota.test((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error))
         ? 'The artifact storage of this account is used up; its use is calculated every 6 to 12 hours. Delete artifacts of earlier runs, and ' +
             'let the last job remove this one: `remove: true` of load-image.'
-        : authorization
+        : (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_4__/* .hasStatus */ .Ro)(error, 401, 403)
             ? "The job's token was refused: it is valid only while the job runs. Re-run the job."
-            : (0,_image_host_js__WEBPACK_IMPORTED_MODULE_6__/* .retryHint */ .IR)(host), error);
+            : (0,_image_host_js__WEBPACK_IMPORTED_MODULE_7__/* .retryHint */ .IR)(host), error);
 }
 
 
@@ -33934,12 +33708,11 @@ function transferFailed(host, what, error) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   D0: () => (/* binding */ isOwnedBy),
 /* harmony export */   UD: () => (/* binding */ resultsService),
 /* harmony export */   sw: () => (/* binding */ unsupportedHost),
 /* harmony export */   uB: () => (/* binding */ serviceCredentials)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3968);
 /* harmony import */ var _http_answer_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9147);
@@ -33951,9 +33724,6 @@ function transferFailed(host, what, error) {
 
 
 
-function isOwnedBy(one, other) {
-    return one.runBackendId === other.runBackendId && one.jobBackendId === other.jobBackendId;
-}
 const service = 'github.actions.results.api.v1.ArtifactService';
 // What the official client sends since there are raw artifacts (@actions/artifact, upload-artifact.ts).
 const zipFormat = { mime_type: 'application/zip', version: 7 };
@@ -33963,7 +33733,7 @@ const giteaFormat = { version: 4 };
 // blocks. So a second request fails, even after a success whose answer was lost.
 const onGitea = {
     answerMs: 10 * 60_000,
-    isRetryable: (error) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .isTransient */ .dg)(error) && !(error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && error.status === 500),
+    isRetryable: (error) => (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .isTransient */ .dg)(error) && !(0,_http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .hasStatus */ .Ro)(error, 500),
 };
 /** @param onRetry called with one log line before each retry */
 function resultsService(http, credentials, onRetry, signal) {
@@ -33973,44 +33743,42 @@ function resultsService(http, credentials, onRetry, signal) {
     });
     // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
     const noList = (error) => {
-        if (credentials.isGitea && error instanceof _http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .HttpError */ .j$ && error.status === 404)
+        if (credentials.isGitea && (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .hasStatus */ .Ro)(error, 404))
             return {};
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error);
     };
+    const post = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .twirp */ .lo)(http, { ...credentials, service });
     const call = (method, body, atEnd = {}) => {
-        const post = (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .twirp */ .lo)(http, { ...credentials, service, ...atEnd });
-        const retries = { what: () => method, onRetry, signal, ...atEnd };
-        return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .again */ .TG)('call', () => post(method, { ...idsOf(credentials), ...body }), retries);
+        const retries = { what: method, onRetry, signal, ...atEnd };
+        return (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_4__/* .again */ .TG)('call', () => post(method, { ...idsOf(credentials), ...body }, atEnd), retries);
     };
+    const urlFrom = async (name, method, body) => (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(await call(method, body), name), method);
     return {
-        self: credentials,
+        isOwn: ({ runBackendId, jobBackendId }) => runBackendId === credentials.runBackendId && jobBackendId === credentials.jobBackendId,
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
             // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
             const complete = listed(answer).filter(({ size }) => size > 0);
             return complete.sort((one, other) => other.id - one.id);
         },
-        signDownload: async (artifact) => {
-            const answer = await call('GetSignedArtifactURL', { ...idsOf(artifact), name: artifact.name });
-            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'signed_url', 'signedUrl'), 'GetSignedArtifactURL');
-        },
-        create: async (name, expiresAt) => {
+        signDownload: ({ name, ...owner }) => urlFrom('signed_url', 'GetSignedArtifactURL', { ...idsOf(owner), name }),
+        create: (name, expiresAt) => {
             const format = credentials.isGitea ? giteaFormat : zipFormat;
-            const body = { name, ...format, expires_at: expiresAt?.toISOString() };
-            const answer = await call('CreateArtifact', body);
-            return (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .signedUrl */ .iB)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'signed_upload_url', 'signedUploadUrl'), 'CreateArtifact');
+            return urlFrom('signed_upload_url', 'CreateArtifact', { name, ...format, expires_at: expiresAt?.toISOString() });
         },
         finalize: async (name, size, digest) => {
             const body = { name, size: String(size), hash: digest };
             const answer = await call('FinalizeArtifact', body, credentials.isGitea ? onGitea : {});
-            const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'artifact_id', 'artifactId'));
+            const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(answer, 'artifact_id'));
             if (answer['ok'] === true && id !== undefined)
                 return id;
             throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('FinalizeArtifact: no artifact id');
         },
-        remove: async (name, owner) => {
-            await call('DeleteArtifact', { ...idsOf(owner), name });
-        },
+        remove: (name, owner = credentials) => call('DeleteArtifact', { ...idsOf(owner), name }).then(() => true, (error) => {
+            if ((0,_http_answer_js__WEBPACK_IMPORTED_MODULE_3__/* .hasStatus */ .Ro)(error, 404))
+                return false;
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .asError */ .zR)(error);
+        }),
     };
 }
 /** Reads a number of protobuf's JSON, where 64 bits are a string. */
@@ -34030,23 +33798,21 @@ function listed(answer) {
 function listedArtifact(item) {
     if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .isObject */ .Gv)(item))
         throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('ListArtifacts: an artifact that is no object');
-    const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'database_id', 'databaseId'));
+    const id = wholeNumber((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'database_id'));
     // Protobuf's JSON leaves out a zero.
     const size = wholeNumber(item['size'] ?? 0);
     const name = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['name'], '');
     if (id === undefined || size === undefined || name === '') {
         throw new _http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .UnknownAnswer */ .by('ListArtifacts: an artifact without id, size or name');
     }
-    const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['digest'], ''));
-    const createdAt = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'created_at', 'createdAt'), undefined);
     return {
         id,
         name,
         size,
-        ...(digest === undefined ? {} : { digest }),
-        ...(createdAt === undefined ? {} : { createdAt }),
-        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_run_backend_id', 'workflowRunBackendId'), ''),
-        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_job_run_backend_id', 'workflowJobRunBackendId'), ''),
+        digest: (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_2__/* .parseDigest */ .m)((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(item['digest'], '')),
+        createdAt: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'created_at'), undefined),
+        runBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_run_backend_id'), ''),
+        jobBackendId: (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)((0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_5__/* .field */ .ZZ)(item, 'workflow_job_run_backend_id'), ''),
     };
 }
 /**
@@ -34056,10 +33822,10 @@ function listedArtifact(item) {
  */
 function serviceCredentials(token, url, host) {
     const unsupported = (why) => unsupportedHost(host, why);
-    if (token === '' || url === '') {
-        const missing = token === '' ? 'ACTIONS_RUNTIME_TOKEN' : 'ACTIONS_RESULTS_URL';
-        throw unsupported(`${missing} is not set`);
-    }
+    if (token === '')
+        throw unsupported('ACTIONS_RUNTIME_TOKEN is not set');
+    if (url === '')
+        throw unsupported('ACTIONS_RESULTS_URL is not set');
     if (!URL.canParse(url))
         throw unsupported('ACTIONS_RESULTS_URL is not a URL');
     const payload = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .parseJson */ .qF)(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
@@ -34102,24 +33868,14 @@ __nccwpck_require__.d(__webpack_exports__, {
   Z: () => (/* binding */ runStore)
 });
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
-var files = __nccwpck_require__(4189);
-// EXTERNAL MODULE: ./build/shared/http/answer.js
-var answer = __nccwpck_require__(9147);
-// EXTERNAL MODULE: ./build/shared/http/client.js
-var client = __nccwpck_require__(4242);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 2 modules
+var files = __nccwpck_require__(8981);
 // EXTERNAL MODULE: ./build/shared/http/twirp.js
 var twirp = __nccwpck_require__(9359);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/blob-upload.js
 var blob_upload = __nccwpck_require__(4145);
 // EXTERNAL MODULE: ./build/shared/artifacts/blob/open-blob.js + 2 modules
 var open_blob = __nccwpck_require__(7444);
-// EXTERNAL MODULE: ./build/shared/artifacts/blob/signed-blob.js
-var signed_blob = __nccwpck_require__(78);
-// EXTERNAL MODULE: ./build/shared/artifacts/zip/content.js + 1 modules
-var zip_content = __nccwpck_require__(6720);
 // EXTERNAL MODULE: external "node:zlib"
 var external_node_zlib_ = __nccwpck_require__(8522);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
@@ -34129,7 +33885,10 @@ var chunks = __nccwpck_require__(4256);
 
 // Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
 // them at level 0, so that an entry can be sent before its checksum is known.
+const stored = 0;
 const version = 45;
+const madeBy = 0x0300 | version; // Unix, so the mode is used
+const fileMode = (0o100644 << 16) >>> 0;
 const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
@@ -34169,84 +33928,51 @@ function isLarge(size) {
 }
 function localHeader(name, size) {
     const large = isLarge(size);
-    const header = Buffer.alloc(30);
-    header.writeUInt32LE(0x04034b50, 0);
-    header.writeUInt16LE(version, 4);
-    header.writeUInt16LE(flags, 6);
-    header.writeUInt16LE(dosEpoch, 12);
-    header.writeUInt32LE(large ? limit32 : 0, 18);
-    header.writeUInt32LE(large ? limit32 : 0, 22);
-    header.writeUInt16LE(name.length, 26);
+    const shown = large ? limit32 : 0;
     // For streaming readers: the data descriptor has 64-bit sizes.
-    const extra = large ? zip64Extra([size ?? 0, size ?? 0]) : Buffer.alloc(0);
-    header.writeUInt16LE(extra.length, 28);
-    return Buffer.concat([header, name, extra]);
+    const extra = zip64Extra(large ? [size ?? 0, size ?? 0] : []);
+    const before = [u32(0x04034b50), u16(version, flags, stored, 0, dosEpoch), u32(0, shown, shown)];
+    return Buffer.concat([...before, u16(name.length, extra.length), name, extra]);
 }
 function dataDescriptor(crc, size, large) {
-    const descriptor = Buffer.alloc(large ? 24 : 16);
-    descriptor.writeUInt32LE(0x08074b50, 0);
-    descriptor.writeUInt32LE(crc, 4);
-    if (large) {
-        descriptor.writeBigUInt64LE(BigInt(size), 8);
-        descriptor.writeBigUInt64LE(BigInt(size), 16);
-    }
-    else {
-        descriptor.writeUInt32LE(size, 8);
-        descriptor.writeUInt32LE(size, 12);
-    }
-    return descriptor;
+    return Buffer.concat([u32(0x08074b50, crc), large ? u64(size, size) : u32(size, size)]);
 }
 function centralHeader({ name, offset, size, crc }) {
-    const largeSize = size >= limit32;
-    const largeOffset = offset >= limit32;
-    const extra = zip64Extra([...(largeSize ? [size, size] : []), ...(largeOffset ? [offset] : [])]);
-    const header = Buffer.alloc(46);
-    header.writeUInt32LE(0x02014b50, 0);
-    header.writeUInt16LE(0x0300 | version, 4); // made on Unix, so the mode below is used
-    header.writeUInt16LE(version, 6);
-    header.writeUInt16LE(flags, 8);
-    header.writeUInt16LE(dosEpoch, 14);
-    header.writeUInt32LE(crc, 16);
-    header.writeUInt32LE(largeSize ? limit32 : size, 20);
-    header.writeUInt32LE(largeSize ? limit32 : size, 24);
-    header.writeUInt16LE(name.length, 28);
-    header.writeUInt16LE(extra.length, 30);
-    header.writeUInt32LE((0o100644 << 16) >>> 0, 38);
-    header.writeUInt32LE(largeOffset ? limit32 : offset, 42);
-    return Buffer.concat([header, name, extra]);
+    const [shownSize, shownOffset] = [Math.min(size, limit32), Math.min(offset, limit32)];
+    const extra = zip64Extra([
+        ...(shownSize === limit32 ? [size, size] : []),
+        ...(shownOffset === limit32 ? [offset] : []),
+    ]);
+    return Buffer.concat([
+        u32(0x02014b50),
+        u16(madeBy, version, flags, stored, 0, dosEpoch),
+        u32(crc, shownSize, shownSize),
+        u16(name.length, extra.length, 0, 0, 0),
+        u32(fileMode, shownOffset),
+        name,
+        extra,
+    ]);
 }
 function zip64Extra(values) {
-    if (values.length === 0)
-        return Buffer.alloc(0);
-    const extra = Buffer.alloc(4 + 8 * values.length);
-    extra.writeUInt16LE(1, 0);
-    extra.writeUInt16LE(8 * values.length, 2);
-    values.forEach((value, position) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * position));
-    return extra;
+    return values.length === 0 ? Buffer.alloc(0) : Buffer.concat([u16(1, 8 * values.length), u64(...values)]);
 }
 function endOfDirectory(count, size, offset) {
-    const end = Buffer.alloc(22);
-    end.writeUInt32LE(0x06054b50, 0);
-    end.writeUInt16LE(count, 8);
-    end.writeUInt16LE(count, 10);
-    end.writeUInt32LE(size, 12);
-    end.writeUInt32LE(Math.min(offset, limit32), 16);
-    return offset >= limit32 ? Buffer.concat([zip64End(count, size, offset), end]) : end;
+    const end = [u32(0x06054b50), u16(0, 0, count, count), u32(size, Math.min(offset, limit32)), u16(0)];
+    return Buffer.concat(offset >= limit32 ? [zip64End(count, size, offset), ...end] : end);
 }
 function zip64End(count, size, offset) {
-    const end = Buffer.alloc(76);
-    end.writeUInt32LE(0x06064b50, 0);
-    end.writeBigUInt64LE(44n, 4);
-    end.writeUInt16LE(0x0300 | version, 12);
-    end.writeUInt16LE(version, 14);
-    end.writeBigUInt64LE(BigInt(count), 24);
-    end.writeBigUInt64LE(BigInt(count), 32);
-    end.writeBigUInt64LE(BigInt(size), 40);
-    end.writeBigUInt64LE(BigInt(offset), 48);
-    end.writeUInt32LE(0x07064b50, 56);
-    end.writeBigUInt64LE(BigInt(offset + size), 64);
-    end.writeUInt32LE(1, 72);
-    return end;
+    const locator = [u32(0x07064b50, 0), u64(offset + size), u32(1)];
+    const numbers = u64(count, count, size, offset);
+    return Buffer.concat([u32(0x06064b50), u64(44), u16(madeBy, version), u32(0, 0), numbers, ...locator]);
+}
+// Little-endian numbers of 2, 4 and 8 bytes.
+const u16 = (...values) => little(2, values);
+const u32 = (...values) => little(4, values);
+const u64 = (...values) => u32(...values.flatMap((value) => [value % 2 ** 32, Math.floor(value / 2 ** 32)]));
+function little(width, values) {
+    const bytes = Buffer.alloc(width * values.length);
+    values.forEach((value, position) => bytes.writeUIntLE(value, position * width, width));
+    return bytes;
 }
 
 // EXTERNAL MODULE: external "node:fs"
@@ -34257,6 +33983,8 @@ var promises_ = __nccwpck_require__(1455);
 var external_node_path_ = __nccwpck_require__(6760);
 // EXTERNAL MODULE: external "node:stream/promises"
 var external_node_stream_promises_ = __nccwpck_require__(6466);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/artifacts/on-disk.js
@@ -34367,50 +34095,49 @@ function withOfficialClient(own, options) {
 }
 function officialStore(options) {
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
+    const inFolder = (verb, name, work) => folders
+        .make()
+        .then(work)
+        .catch(explained(`${verb} the artifact "${name}"`, name));
     return {
-        list: () => explained('list the artifacts of this run', '', list()),
-        open: (artifact) => explained(`read the artifact "${artifact.name}"`, artifact.name, folders.make().then((path) => official_store_open(artifact, path))),
-        upload: (request) => explained(`upload the artifact "${request.name}"`, request.name, folders.make().then((path) => uploadLocked(request, path, options))),
-        remove: ({ name }) => explained(`delete the artifact "${name}"`, name, official_store_client().then(async (official) => {
-            await official.deleteArtifact(name);
-        })),
+        list: () => list().catch(explained('list the artifacts of this run', '')),
+        open: (artifact) => inFolder('read', artifact.name, (path) => official_store_open(artifact, path)),
+        upload: (request) => inFolder('upload', request.name, (path) => uploadLocked(request, path, options)),
+        remove: async ({ name }) => {
+            const deleted = client().then((official) => official.deleteArtifact(name));
+            await deleted.catch(explained(`delete the artifact "${name}"`, name));
+        },
         [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
     };
 }
 /** Explains the client's errors, which have only a message, or a name for a missing artifact. */
-async function explained(what, name, work) {
-    try {
-        return await work;
-    }
-    catch (error) {
+function explained(what, name) {
+    return (error) => {
         if (error instanceof Error && error.name === 'ArtifactNotFoundError')
-            throw notFound(name, error);
+            throw new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
         // The client refuses every other host.
         throw (0,reservation/* transferFailed */.Fr)('GitHub', `${what} by way of the official client`, error);
-    }
+    };
 }
 // All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
-async function official_store_client() {
+async function client() {
     const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
     return new DefaultArtifactClient();
 }
-const withDigest = (text) => {
-    const digest = (0,image_digest/* parseDigest */.m)(text ?? '');
-    return digest === undefined ? {} : { digest };
-};
 async function list() {
-    const { artifacts } = await (await official_store_client()).listArtifacts();
+    const { artifacts } = await (await client()).listArtifacts();
     return artifacts
-        .map(({ id, name, size, createdAt, digest }) => ({
-        ...{ id, name, size, ...withDigest(digest) },
-        ...(createdAt === undefined ? {} : { createdAt: createdAt.toISOString() }),
+        .map(({ createdAt, digest = '', ...listed }) => ({
+        ...listed,
+        digest: (0,image_digest/* parseDigest */.m)(digest),
+        createdAt: createdAt?.toISOString(),
     }))
         .sort((one, other) => other.id - one.id);
 }
 async function official_store_open(artifact, folder) {
     const { digest } = artifact;
     const options = { path: folder, skipDecompress: true, ...(digest === undefined ? {} : { expectedHash: digest }) };
-    const { digestMismatch } = await (await official_store_client()).downloadArtifact(artifact.id, options);
+    const { digestMismatch } = await (await client()).downloadArtifact(artifact.id, options);
     if (digestMismatch === true)
         throw (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" arrived with another digest than the artifact service lists (${digest ?? 'none'}).`);
     const [file = ''] = await (0,promises_.readdir)(folder);
@@ -34452,14 +34179,11 @@ async function upload(request, folder) {
         request.onBytes((await (0,promises_.stat)(path)).size);
     }
     const options = { compressionLevel: 0, retentionDays };
-    const { id, size = 0, digest } = await (await official_store_client()).uploadArtifact(name, paths, folder, options);
+    const { id, size = 0, digest = '' } = await (await client()).uploadArtifact(name, paths, folder, options);
     await Promise.all(paths.map((path) => (0,promises_.rm)(path)));
     if (id !== undefined)
-        return { id, name, size, ...withDigest(digest) };
+        return { id, name, size, digest: (0,image_digest/* parseDigest */.m)(digest) };
     throw new errors/* HandoverError */.Cu('transfer-failed', 'The official client uploaded the artifact, but got no id for it.', 'Re-run the job.');
-}
-function notFound(name, error) {
-    return new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
 }
 
 ;// CONCATENATED MODULE: ./build/shared/artifacts/service/run-store.js
@@ -34523,23 +34247,15 @@ var run_store_disposeResources = (undefined && undefined.__disposeResources) || 
 
 
 
-
-
-
-
-
-/**
- * Returns the artifacts of the workflow run that this job belongs to.
- * @throws HandoverError `unsupported-host` outside a runner
- */
+/** Returns the artifacts of this job's own run. Throws HandoverError `unsupported-host` outside a runner. */
 function runStore(options) {
     const own = { ...options, credentials: (0,results_service/* serviceCredentials */.uB)(options.runtimeToken, options.resultsUrl, options.host) };
     return withOfficialClient(ownStore(own), own);
 }
 function ownStore(options) {
-    const { credentials, host, log, maskSecret, signal } = options;
-    const http = (0,client/* httpClient */.o)(options.proxies, signal);
-    const service = (0,results_service/* resultsService */.UD)(http, credentials, log.info, signal);
+    const { credentials, host, maskSecret } = options;
+    const client = (0,reservation/* connect */.Ng)(options, options.signal);
+    const { http, service } = client;
     const folders = (0,files/* tempDirs */.zE)(options.tempRoot);
     const known = new Map();
     const removed = new Set();
@@ -34550,36 +34266,37 @@ function ownStore(options) {
         return found;
     };
     return {
-        list: () => explain(host, 'list the artifacts of this run', async () => {
-            const artifacts = await service.list();
+        list: async () => {
+            const artifacts = await service.list().catch(run_store_explained(host, 'list the artifacts of this run'));
             for (const artifact of artifacts)
                 known.set(artifact.id, artifact);
             return artifacts.filter(({ name }) => !(0,reservation/* isClaim */.j_)(name));
-        }),
+        },
         open: async (artifact) => {
             const [what, found] = [`read the artifact "${artifact.name}"`, listed(artifact)];
             let isOpen = false;
-            const signOnce = async () => (0,signed_blob/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
-            const sign = () => explain(host, what, signOnce).catch((error) => {
-                // The official client can't continue what was read in part.
-                throw isOpen ? (0,reservation/* transferFailed */.Fr)(host, what, error) : (0,errors/* asError */.zR)(error);
-            });
-            const gitea = credentials.isGitea ? { partBytes: giteaPartBytes } : {};
-            const transfer = { ...options, http, artifact, sign, onRetry: log.info, progress: log.progress, folders };
-            const content = await (0,zip_content/* openArtifact */.H)(artifact, await (0,open_blob/* openBlob */.Y)({ ...transfer, ...gitea }));
+            const sign = async () => {
+                try {
+                    return (0,twirp/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
+                }
+                catch (error) {
+                    // The official client can't continue what was read in part.
+                    throw error instanceof twirp/* UnknownAnswer */.by && !isOpen ? error : (0,reservation/* transferFailed */.Fr)(host, what, error);
+                }
+            };
+            const partBytes = credentials.isGitea ? giteaPartBytes : undefined;
+            const content = await (0,open_blob/* openBlob */.Y)({ ...options, http, artifact, sign, folders, partBytes });
             isOpen = true;
             return content;
         },
-        upload: (request) => run_store_upload(http, service, { ...options, removed }, request),
-        remove: (artifact) => explain(host, `delete the artifact "${artifact.name}"`, async () => {
-            await service.remove(artifact.name, listed(artifact)).catch((error) => {
-                if (!(error instanceof answer/* HttpError */.j$) || error.status !== 404)
-                    throw error;
-            });
-            removed.add(artifact.id);
-        }),
+        upload: (request) => run_store_upload(client, { ...options, removed }, request),
+        remove: async (artifact) => {
+            const { id, name } = artifact;
+            await service.remove(name, listed(artifact)).catch(run_store_explained(host, `delete the artifact "${name}"`));
+            removed.add(id);
+        },
         [Symbol.asyncDispose]: async () => {
-            await http.close();
+            await client[Symbol.asyncDispose]();
             await folders[Symbol.asyncDispose]();
         },
     };
@@ -34588,7 +34305,7 @@ function ownStore(options) {
 const giteaPartBytes = 16 * 1024 * 1024;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
-async function run_store_upload(http, service, options, { name, retentionDays, files, onBytes }) {
+async function run_store_upload({ http, service }, options, { name, retentionDays, files, onBytes }) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
         const { host, log, signal, figures, removed, credentials } = options;
@@ -34597,13 +34314,12 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
         const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
         const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
-        const url = await explain(host, `create the artifact "${name}"`, async () => {
-            if (credentials.isGitea)
-                claims.use(await (0,reservation/* claimOnGitea */.SG)(name, removed, options, lock !== undefined));
-            return (0,reservation/* reserveName */.K6)(name, expiresAt, options, lock !== undefined);
-        });
+        const notCreated = run_store_explained(host, `create the artifact "${name}"`);
+        if (credentials.isGitea)
+            claims.use(await (0,reservation/* claimOnGitea */.SG)(name, removed, options, lock !== undefined).catch(notCreated));
+        const url = await (0,reservation/* reserveName */.K6)(name, expiresAt, options, lock !== undefined).catch(notCreated);
         try {
-            const target = { http, url: (0,signed_blob/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
+            const target = { http, url: (0,twirp/* maskedUrl */.HB)(url, options.maskSecret), onRetry: log.info, signal, figures };
             const blob = await (0,blob_upload/* uploadBlob */.P)(target, storedZip(files), onBytes);
             const id = await service
                 .finalize(name, blob.size, blob.digest)
@@ -34628,7 +34344,7 @@ async function run_store_upload(http, service, options, { name, retentionDays, f
 /** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
-    const found = artifacts.find((artifact) => (0,results_service/* isOwnedBy */.D0)(artifact, service.self) &&
+    const found = artifacts.find((artifact) => service.isOwn(artifact) &&
         artifact.size === sent.size &&
         // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
         (artifact.digest ?? sent.digest) === sent.digest);
@@ -34636,117 +34352,34 @@ async function listedId(service, name, sent, error) {
         throw error;
     return found.id;
 }
-async function explain(host, what, work) {
-    try {
-        return await work();
-    }
-    catch (error) {
+/** @returns throws an error with its explanation, but an unknown answer unchanged */
+function run_store_explained(host, what) {
+    return (error) => {
         throw error instanceof twirp/* UnknownAnswer */.by ? error : (0,reservation/* transferFailed */.Fr)(host, what, error);
-    }
+    };
 }
 
 
 /***/ }),
 
-/***/ 6720:
+/***/ 1677:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  H: () => (/* binding */ openArtifact),
-  v: () => (/* binding */ otherDigest)
-});
-
-// EXTERNAL MODULE: external "node:stream"
-var external_node_stream_ = __nccwpck_require__(7075);
-// EXTERNAL MODULE: external "node:zlib"
-var external_node_zlib_ = __nccwpck_require__(8522);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: ./build/shared/base/limits.js
-var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/bytes/verified.js
-var verified = __nccwpck_require__(7606);
-// EXTERNAL MODULE: ./node_modules/yauzl/index.js
-var yauzl = __nccwpck_require__(663);
-// EXTERNAL MODULE: ./build/shared/base/json.js
-var json = __nccwpck_require__(604);
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-reader.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   H: () => (/* binding */ openArtifact),
+/* harmony export */   v: () => (/* binding */ otherDigest)
+/* harmony export */ });
+/* harmony import */ var node_stream__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7075);
+/* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8522);
+/* harmony import */ var yauzl__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(663);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(3205);
+/* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(604);
+/* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(2618);
+/* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_8__ = __nccwpck_require__(1453);
+/* harmony import */ var _bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(4256);
+/* harmony import */ var _bytes_verified_js__WEBPACK_IMPORTED_MODULE_7__ = __nccwpck_require__(7606);
 
 
-
-
-
-
-const localHeaderBytes = 30;
-/**
- * Lists the files of a zip from the directory at its end.
- * @throws HandoverError `artifact-corrupt` when the directory at the end is missing or damaged
- */
-async function listZip(reader) {
-    try {
-        const zip = await (0,yauzl/* fromRandomAccessReaderPromise */.or)(new RangeAccess(reader), reader.size, { autoClose: false });
-        const members = [];
-        if (zip.entryCount > limits/* limits */.F.zipMembers)
-            throw new Error(`it has ${String(zip.entryCount)} files`);
-        for await (const entry of zip.eachEntry())
-            if (!entry.fileName.endsWith('/'))
-                members.push(member(entry, reader.size));
-        return members;
-    }
-    catch (error) {
-        if (error instanceof errors/* HandoverError */.Cu)
-            throw error;
-        throw (0,errors/* corruptArtifact */.G8)(`The artifact is not a whole zip file: ${(0,errors/* messageOf */.bD)(error)}.`, error);
-    }
-}
-function member(entry, blobBytes) {
-    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method, crc32: crc } = entry;
-    const { relativeOffsetOfLocalHeader: headerOffset } = entry;
-    const isPlace = [compressedSize, size, headerOffset].every(json/* isByteCount */.A0) && headerOffset + compressedSize <= blobBytes;
-    const stored = method === 0;
-    if (!isPlace || (stored && compressedSize !== size))
-        throw new Error(`${(0,base_text/* quoteForeign */.xS)(name, 80)} can't be where the zip's directory has it`);
-    if (!stored && method !== 8)
-        throw new Error(`${name} has compression method ${String(method)}`);
-    return { name, stored, size, compressedSize, crc, headerOffset };
-}
-/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
-async function dataOffset(reader, member) {
-    const { name, headerOffset: at, compressedSize } = member;
-    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
-    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
-        throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
-    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
-    if (start + compressedSize <= reader.size)
-        return start;
-    throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
-}
-/** Lets the zip library read through byte ranges. */
-class RangeAccess extends yauzl/* RandomAccessReader */.lJ {
-    #reader;
-    constructor(reader) {
-        super();
-        this.#reader = reader;
-    }
-    _readStreamForRange(start, end) {
-        return external_node_stream_.Readable.from(within(this.#reader, start, end));
-    }
-}
-/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
-async function* within(reader, start, end) {
-    if (start < 0 || start > end || end > reader.size) {
-        throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
-    }
-    yield* reader.stream(start, end);
-}
-
-;// CONCATENATED MODULE: ./build/shared/artifacts/zip/content.js
 
 
 
@@ -34770,57 +34403,113 @@ function rawContent(artifact, reader) {
         downloaded: reader.downloaded,
         files: [{ name: artifact.name, size: reader.size }],
         text: () => Promise.resolve(undefined),
-        read: (_name, onBytes) => (0,verified/* heldBack */.Zg)(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
-        ranges: () => Promise.resolve((start, end, onBytes) => (0,bytes_chunks/* countedChunks */.T6)(reader.lend(start, end), onBytes)),
+        read: (_name, onBytes) => (0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_7__/* .heldBack */ .Zg)(verifiedBlob(reader, artifact, onBytes), heldBackBytes),
+        ranges: () => Promise.resolve((start, end, onBytes) => (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .countedChunks */ .T6)(reader.lend(start, end), onBytes)),
     };
 }
 function zipContent(artifact, reader, members) {
-    const find = (name) => members.find((member) => member.name === name);
+    const find = (name) => members.find(({ fileName }) => fileName === name);
     return {
         artifact,
         downloaded: reader.downloaded,
-        files: members.map(({ name, size }) => ({ name, size })),
+        files: members.map(({ fileName: name, uncompressedSize: size }) => ({ name, size })),
         text: async (name) => {
             const member = find(name);
-            return member === undefined ? undefined : readText(reader, artifact, member);
+            return member && readText(reader, artifact, member);
         },
         read: async function* (name, onBytes) {
             const member = find(name);
-            if (member === undefined)
-                throw missing(artifact, name, members);
+            if (member === undefined) {
+                const there = members.map(({ fileName }) => fileName).join(', ');
+                throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+            }
             const start = await dataOffset(reader, member);
             const packed = slice(verifiedBlob(reader, artifact, onBytes), start, start + member.compressedSize);
-            yield* (0,verified/* heldBack */.Zg)(unzipped(packed, member), heldBackBytes);
+            yield* (0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_7__/* .heldBack */ .Zg)(unzipped(packed, member), heldBackBytes);
         },
         ranges: async (name) => {
             const member = find(name);
-            if (member?.stored !== true)
+            if (member === undefined || !isStored(member))
                 return undefined;
             const at = await dataOffset(reader, member);
+            const { uncompressedSize: size } = member;
             return (start, end, onBytes) => {
-                if (start < 0 || end > member.size || start > end)
-                    throw (0,errors/* corruptArtifact */.G8)(`Bytes ${String(start)}-${String(end)} of ${member.name} in the artifact are needed, but it has only ${String(member.size)}.`);
-                return (0,bytes_chunks/* countedChunks */.T6)(reader.lend(at + start, at + end), onBytes);
+                if (start < 0 || end > size || start > end)
+                    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`Bytes ${String(start)}-${String(end)} of ${name} in the artifact are needed, but it has only ${String(size)}.`);
+                return (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .countedChunks */ .T6)(reader.lend(at + start, at + end), onBytes);
             };
         },
     };
 }
+const localHeaderBytes = 30;
+const isStored = (member) => member.compressionMethod === 0;
+/** Lists the files of a zip. Throws HandoverError `artifact-corrupt` when the directory at its end is missing or damaged. */
+async function listZip(reader) {
+    class RangeAccess extends yauzl__WEBPACK_IMPORTED_MODULE_2__/* .RandomAccessReader */ .lJ {
+        _readStreamForRange(start, end) {
+            return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(within(reader, start, end));
+        }
+    }
+    try {
+        const zip = await (0,yauzl__WEBPACK_IMPORTED_MODULE_2__/* .fromRandomAccessReaderPromise */ .or)(new RangeAccess(), reader.size, { autoClose: false });
+        const members = [];
+        if (zip.entryCount > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.zipMembers)
+            throw new Error(`it has ${String(zip.entryCount)} files`);
+        for await (const entry of zip.eachEntry()) {
+            if (entry.fileName.endsWith('/'))
+                continue;
+            requirePlace(entry, reader.size);
+            members.push(entry);
+        }
+        return members;
+    }
+    catch (error) {
+        if (error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .HandoverError */ .Cu)
+            throw error;
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact is not a whole zip file: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, error);
+    }
+}
+function requirePlace(member, blobBytes) {
+    const { fileName: name, compressedSize, uncompressedSize: size, compressionMethod: method } = member;
+    const at = member.relativeOffsetOfLocalHeader;
+    const isPlace = [compressedSize, size, at].every(_base_json_js__WEBPACK_IMPORTED_MODULE_4__/* .isByteCount */ .A0) && at + compressedSize <= blobBytes;
+    if (!isPlace || (isStored(member) && compressedSize !== size))
+        throw new Error(`${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_8__/* .quoteForeign */ .xS)(name, 80)} can't be where the zip's directory has it`);
+    if (![0, 8].includes(method))
+        throw new Error(`${name} has compression method ${String(method)}`);
+}
+/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+async function dataOffset(reader, member) {
+    const { fileName: name, relativeOffsetOfLocalHeader: at, compressedSize } = member;
+    const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
+    if (header.length < localHeaderBytes || header.readUInt32LE(0) !== 0x04034b50)
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact's zip has no header for ${name} at byte ${String(at)}.`);
+    const start = at + localHeaderBytes + header.readUInt16LE(26) + header.readUInt16LE(28);
+    if (start + compressedSize <= reader.size)
+        return start;
+    throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
+}
+/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
+async function* within(reader, start, end) {
+    if (start < 0 || start > end || end > reader.size) {
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
+    }
+    yield* reader.stream(start, end);
+}
 // A part of the blob: its digest can't be checked, but the member's size and CRC can.
 async function readText(reader, artifact, member) {
-    if (member.size > limits/* limits */.F.recordBytes || member.compressedSize > limits/* limits */.F.recordBytes)
-        throw (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact "${artifact.name}" has ${String(member.size)} bytes; some kilobytes were expected.`);
+    const { fileName, uncompressedSize: size, compressedSize } = member;
+    if (size > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.recordBytes || compressedSize > _base_limits_js__WEBPACK_IMPORTED_MODULE_5__/* .limits */ .F.recordBytes)
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`${fileName} in the artifact "${artifact.name}" has ${String(size)} bytes; some kilobytes were expected.`);
     const start = await dataOffset(reader, member);
-    return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + member.compressedSize), member))).toString();
+    return (await (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .copiedBytes */ .QB)(unzipped(reader.stream(start, start + compressedSize), member))).toString();
 }
 // An engine never gets the last bytes of an artifact that turns out to be wrong.
 const heldBackBytes = 1024 * 1024;
 /** Reads the whole blob, and checks its digest at the end, if one is listed. */
 function verifiedBlob(reader, artifact, onBytes) {
-    const { name, digest } = artifact;
-    const chunks = (0,bytes_chunks/* countedChunks */.T6)(reader.stream(0, reader.size), onBytes);
-    if (digest === undefined)
-        return chunks;
-    return (0,verified/* verifiedChunks */.Dc)(chunks, { digest }, (found) => otherDigest({ name, digest }, found.digest));
+    const chunks = (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .countedChunks */ .T6)(reader.stream(0, reader.size), onBytes);
+    return (0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_7__/* .verifiedChunks */ .Dc)(chunks, { digest: artifact.digest }, (found) => otherDigest(artifact, found.digest));
 }
 /** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
 async function* slice(chunks, start, end) {
@@ -34837,40 +34526,36 @@ async function* slice(chunks, start, end) {
 async function* unzipped(packed, member) {
     let size = 0;
     let crc = 0;
-    for await (const chunk of member.stored ? packed : inflated(packed, member.name)) {
+    for await (const chunk of isStored(member) ? packed : inflated(packed, member.fileName)) {
         size += chunk.length;
         // A zip bomb is not unpacked to its end.
-        if (size > member.size)
+        if (size > member.uncompressedSize)
             break;
-        crc = (0,external_node_zlib_.crc32)(chunk, crc);
+        crc = (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.crc32)(chunk, crc);
         yield chunk;
     }
-    if (size !== member.size || crc !== member.crc)
+    if (size !== member.uncompressedSize || crc !== member.crc32)
         throw otherMember(member, size, crc);
 }
 async function* inflated(packed, name) {
     let broken;
-    const source = (0,bytes_chunks/* watchedChunks */.bM)(packed, (error) => (broken = error));
+    const source = (0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_6__/* .watchedChunks */ .bM)(packed, (error) => (broken = error));
     try {
-        yield* (0,external_node_stream_.pipeline)(source, (0,external_node_zlib_.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
+        yield* (0,node_stream__WEBPACK_IMPORTED_MODULE_0__.pipeline)(source, (0,node_zlib__WEBPACK_IMPORTED_MODULE_1__.createInflateRaw)({ chunkSize: 256 * 1024 }), () => undefined);
     }
     catch (error) {
         if (broken !== undefined)
-            throw (0,errors/* asError */.zR)(broken);
-        throw (0,errors/* corruptArtifact */.G8)(`${name} in the artifact can't be unzipped: ${(0,errors/* messageOf */.bD)(error)}.`, error);
+            throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .asError */ .zR)(broken);
+        throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`${name} in the artifact can't be unzipped: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .messageOf */ .bD)(error)}.`, error);
     }
 }
 function otherDigest({ name, digest }, found = 'none') {
-    return (0,errors/* corruptArtifact */.G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`The artifact "${name}" arrived with digest ${found}; the artifact service lists ${digest ?? 'none'}.`);
 }
-function otherMember(member, size, crc) {
+function otherMember({ fileName, uncompressedSize: listed, crc32: sum }, size, crc) {
     const hex = (number) => number.toString(16).padStart(8, '0');
-    return (0,errors/* corruptArtifact */.G8)(`${member.name} in the artifact has ${size > member.size ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
-        `its zip lists ${String(member.size)} bytes with CRC ${hex(member.crc)}.`);
-}
-function missing(artifact, name, members) {
-    const there = members.map((member) => member.name).join(', ');
-    return (0,errors/* corruptArtifact */.G8)(`The artifact "${artifact.name}" has no file ${name}; it contains: ${there}.`);
+    return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_3__/* .corruptArtifact */ .G8)(`${fileName} in the artifact has ${size > listed ? 'at least ' : ''}${String(size)} bytes with CRC ${hex(crc)}; ` +
+        `its zip lists ${String(listed)} bytes with CRC ${hex(sum)}.`);
 }
 
 
@@ -34883,7 +34568,7 @@ function missing(artifact, name, members) {
 /* harmony export */   U: () => (/* binding */ abortedAfter)
 /* harmony export */ });
 /* unused harmony export timeLimit */
-/** Returns a signal that is aborted a number of ms after another one, with `reason` or else the other's. */
+/** Returns a signal that is aborted `ms` after another signal, with `reason` or, without one, that signal's reason. */
 function abortedAfter(signal, ms, reason) {
     const controller = new AbortController();
     const begin = () => void setTimeout(() => controller.abort(reason ?? signal.reason), ms).unref();
@@ -34893,7 +34578,7 @@ function abortedAfter(signal, ms, reason) {
         signal.addEventListener('abort', begin, { once: true });
     return controller.signal;
 }
-/** @param reason what the signal is aborted with */
+/** @param reason the signal's reason for the abort */
 function timeLimit(ms, reason) {
     const controller = new AbortController();
     let timer;
@@ -34915,172 +34600,24 @@ function timeLimit(ms, reason) {
 
 /***/ }),
 
-/***/ 4754:
+/***/ 3205:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  Cu: () => (/* binding */ HandoverError),
-  Yp: () => (/* binding */ RegistryFailure),
-  zR: () => (/* binding */ asError),
-  CD: () => (/* binding */ attempt),
-  G8: () => (/* binding */ corruptArtifact),
-  aY: () => (/* binding */ invalidInput),
-  EK: () => (/* binding */ invalidTarball),
-  bD: () => (/* binding */ messageOf),
-  c7: () => (/* binding */ systemCodeOf)
-});
-
-// UNUSED EXPORTS: CacheFailure, errorCodes, isUnreadable, setupBuildxHint
-
-;// CONCATENATED MODULE: ./build/shared/base/registry-causes.js
-// Causes of registry failures, with hints: one table for the messages of docker's commands and of this project's client.
-// Words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
-// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
-const rows = [
-    {
-        cause: 'rate-limit',
-        words: /\btoo ?many ?requests\b|\brate limit\b/i,
-        statuses: [429],
-        permanent: false,
-        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
-    },
-    {
-        cause: 'immutable-tag',
-        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
-        statuses: [409],
-        permanent: true,
-        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
-    },
-    {
-        cause: 'quota',
-        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
-        statuses: [507],
-        permanent: true,
-        hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
-    },
-    {
-        cause: 'elsewhere',
-        words: /\brefused by another host\b/,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
-    },
-    {
-        cause: 'login',
-        words: /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|insufficient_scope)\b/i,
-        statuses: [401, 403],
-        permanent: true,
-        hint: 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
-            '`packages: read` to pull.',
-    },
-    {
-        cause: 'unknown-blob',
-        words: /\bblob[_ ]unknown\b|\bunknown blob\b|\bblob upload[_ ]unknown\b|\bBLOB_UPLOAD_/i,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry has lost a part of the image, or of its upload: run the step again, and look at its storage, its garbage collection and the load balancer before it.',
-    },
-    {
-        cause: 'certificate',
-        words: /x509|\bcertificate|\bCERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/i,
-        statuses: [],
-        permanent: true,
-        hint: 'Trust the registry’s certificate authority: with publish-image in `registry-ca`, with docker in /etc/docker/certs.d/<registry>/ca.crt.',
-    },
-    {
-        cause: 'connection',
-        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
-        statuses: [408],
-        permanent: false,
-        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
-    },
-    {
-        cause: 'too-large',
-        words: /too large\b|\bSIZE_INVALID\b/i,
-        statuses: [413],
-        permanent: true,
-        hint: 'Something limits the size of a request: raise it in the registry or the proxy before it (nginx: `client_max_body_size 0`), or split the largest layer.',
-    },
-    {
-        cause: 'format',
-        words: /unsupported media ?type|media type .*(?:not|un)|\bMANIFEST_INVALID\b|\bmanifest invalid\b/i,
-        statuses: [415],
-        permanent: true,
-        hint: 'The registry doesn’t take images in this format (OCI or Docker manifests, zstd layers): see its documentation, or export the image with `compression: gzip`.',
-    },
-    {
-        cause: 'redirect',
-        words: /stopped after \d+ redirects/i,
-        statuses: [301, 302, 303, 307, 308],
-        permanent: true,
-        hint: 'The registry redirects this request to another address: use the registry’s own address.',
-    },
-    {
-        cause: 'no-such-platform',
-        words: /\bno matching manifest\b/i,
-        statuses: [],
-        permanent: true,
-        hint: 'The image there isn’t made for this platform: push it for this one too (`push-platforms`), or use a runner of its platform.',
-    },
-    {
-        cause: 'not-shown',
-        words: /\bread back\b/i,
-        statuses: [],
-        permanent: false,
-        hint: 'The registry took the manifest but doesn’t return it: run the step again, and look at its storage or replication.',
-    },
-    {
-        cause: 'not-found',
-        words: /\bmanifest[_ ]unknown\b|\bname[_ ]unknown\b|\bnot[_ ]found\b|does not exist|not known to registry/i,
-        statuses: [404],
-        permanent: true,
-        hint: 'Check the spelling of registry, repository and tag; some registries, such as Amazon ECR, want the repository to be created before the first push.',
-    },
-    {
-        cause: 'not-writable',
-        words: /\bUNSUPPORTED\b|\bread[- ]only\b|method not allowed/i,
-        statuses: [405, 501],
-        permanent: true,
-        hint: 'The registry takes no pushes at this address: it may be read-only for now, or a mirror of another registry.',
-    },
-    {
-        cause: 'malformed',
-        words: /\binvalid reference\b|\b(?:name|tag|digest)[_ ]invalid\b|\bbad request\b/i,
-        statuses: [400, 422],
-        permanent: true,
-        hint: 'The registry doesn’t accept the name or the content: see its words in the message, and its rules for repositories and tags.',
-    },
-    {
-        cause: 'server',
-        words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
-        statuses: [500, 502, 503, 504],
-        permanent: false,
-        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
-    },
-];
-const other = {
-    cause: 'other',
-    permanent: false,
-    hint: 'See the registry’s message. Its log may show more.',
-};
-/**
- * @param words the message of the failure, without names that users choose
- * @param status the HTTP status; undefined searches the message for it
- */
-function explainRegistry(words, status = statusIn(words)) {
-    return rows.find((row) => row.words.test(words) || (status !== undefined && row.statuses.includes(status))) ?? other;
-}
-// docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request", "received unexpected HTTP status: 500".
-function statusIn(words) {
-    const found = /(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1];
-    return found === undefined ? undefined : Number(found);
-}
-
-// EXTERNAL MODULE: ./build/shared/base/text.js
-var base_text = __nccwpck_require__(1453);
-;// CONCATENATED MODULE: ./build/shared/base/errors.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   CD: () => (/* binding */ attempt),
+/* harmony export */   Cu: () => (/* binding */ HandoverError),
+/* harmony export */   EK: () => (/* binding */ invalidTarball),
+/* harmony export */   G8: () => (/* binding */ corruptArtifact),
+/* harmony export */   Yp: () => (/* binding */ RegistryFailure),
+/* harmony export */   aY: () => (/* binding */ invalidInput),
+/* harmony export */   bD: () => (/* binding */ messageOf),
+/* harmony export */   c7: () => (/* binding */ systemCodeOf),
+/* harmony export */   vE: () => (/* binding */ translated),
+/* harmony export */   zR: () => (/* binding */ asError)
+/* harmony export */ });
+/* unused harmony exports errorCodes, isUnreadable, setupBuildxHint, CacheFailure */
+/* harmony import */ var _json_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(604);
+/* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
 /** All error codes. Each has a scenario that produces it, and a heading in TROUBLESHOOTING.md. @internal */
@@ -35110,7 +34647,7 @@ const errorCodes = (/* unused pure expression or super */ null && ([
     'timed-out',
     'cancelled',
 ]));
-/** The error that this project throws: what happened, with the value seen, and the next step. */
+/** The error that this project throws. It states what happened, with the value found, and the next step. */
 class HandoverError extends Error {
     name = 'HandoverError';
     code;
@@ -35125,35 +34662,33 @@ class HandoverError extends Error {
 function invalidInput(message, hint = 'Correct it under `with:`.', cause) {
     return new HandoverError('invalid-input', message, hint, cause);
 }
-/** Returns the error for an artifact that can't be what export-image made. */
+/** Returns the error for an artifact that can't have been written by export-image. */
 function corruptArtifact(message, cause) {
     return new HandoverError('artifact-corrupt', message, 'Run the job that exports the image again.', cause);
 }
 const madeAgain = 'The tarball was edited: make it again with docker save.';
-/** Returns the error for a tarball or a layout that can't be used as it is. */
+/** Returns the error for an unusable tarball or layout. */
 function invalidTarball(message, hint = madeAgain, cause) {
     return new HandoverError('tarball-invalid', message, hint, cause);
 }
-/** Returns whether an error means that an artifact has no readable content. Failures to reach the artifact don't. */
+/** Returns whether an error means that an artifact has no readable content. A failure to reach the artifact doesn't mean that. */
 function isUnreadable(error) {
     return error instanceof HandoverError && unreadable.includes(error.code);
 }
 const unreadable = (/* unused pure expression or super */ null && (['artifact-corrupt', 'artifact-expired', 'artifact-not-found']));
-/** Returns the message of anything that was thrown. */
+/** Returns the message of any thrown value. */
 function messageOf(error) {
     if (!Error.isError(error))
         return String(error);
     // Node's error for a host with several unreachable addresses has no message.
     return error.message || (systemCodeOf(error) ?? error.name);
 }
-/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of anything that was thrown, or undefined. */
+/** Returns the system error code (`ENOENT`, `ECONNRESET`, …) of any thrown value, or undefined. */
 function systemCodeOf(error) {
-    // An Error of another realm is not an instance of this realm's (ECMA-262, "Realms").
-    if (typeof error !== 'object' || error === null || !('code' in error))
-        return undefined;
-    return typeof error.code === 'string' ? error.code : undefined;
+    // An Error from another realm is not an instance of this realm's Error (ECMA-262, "Realms").
+    return (0,_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(error) ? (0,_json_js__WEBPACK_IMPORTED_MODULE_0__/* .stringOr */ .JI)(error['code'], undefined) : undefined;
 }
-/** Returns the result of `look`, such as a read of a file that may disappear; `otherwise` if it throws. */
+/** Returns the result of `look`, such as reading a file that may disappear, or `otherwise` if it throws. */
 function attempt(look, otherwise) {
     try {
         return look();
@@ -35162,47 +34697,167 @@ function attempt(look, otherwise) {
         return otherwise;
     }
 }
+/** Returns the result of `work`. If it throws, throws the error that `translate` returns. */
+function translated(work, translate) {
+    try {
+        return work();
+    }
+    catch (error) {
+        throw translate(error);
+    }
+}
 /** Returns a caught value as an error. Some libraries throw other values. */
 function asError(error) {
     return Error.isError(error) ? error : new Error(String(error));
 }
-/** The hint for all limits of the default builder. */
+/** The hint for every limitation of the default builder. */
 const setupBuildxHint = 'Add this step before it: `- uses: docker/setup-buildx-action@v4`.';
-/** A build that failed because of a cache that it read. It may succeed without that cache. */
+/** A build that failed while reading a cache. It may succeed without that cache. */
 class CacheFailure extends HandoverError {
     why;
     constructor(why) {
-        const quoted = (0,base_text/* quoteForeign */.xS)(why, 500);
+        const quoted = (0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(why, 500);
         super('build-failed', `The build failed while it read layers of a cache or a base image: ${quoted}`, 'Check whether the base images and the caches in `cache-from` can be read.');
         this.why = quoted;
     }
 }
 /** A push or a pull that failed. */
 class RegistryFailure extends HandoverError {
-    reason;
+    /** Whether the registry lacks a blob that it reported as present. */
+    isBlobLost;
     /** Whether another attempt would fail in the same way: a wrong login, a missing image. */
     permanent;
     /** The client's full message. */
     said;
-    /**
-     * @param work such as `The pull`
-     * @param references the images
-     * @param said the client's message
-     */
+    /** @param work such as `The pull` */
     constructor(work, references, said, seen = {}) {
         const words = `${withoutNames(seen.why ?? said, references)} ${seen.systemCode ?? ''}`;
-        const { cause, permanent, hint } = explainRegistry(words, seen.status);
-        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,base_text/* quoteForeign */.xS)(said, 700) || 'no message'}`, hint);
-        this.reason = cause;
+        const status = seen.status ?? statusIn(words);
+        const cause = registryCauses.find((one) => one.words.test(words) || one.statuses?.includes(status));
+        const { isBlobLost = false, permanent, hint } = cause ?? otherCause;
+        super('registry-failed', `${work} of ${references.join(', ')} failed: ${(0,_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(said, 700) || 'no message'}`, hint);
+        this.isBlobLost = isBlobLost;
         this.permanent = permanent;
         this.said = said;
     }
 }
-// A repository can have any name, even "denied". Registries omit their own name.
+// Removes repository names from a message, because a repository may be named "denied". Registries omit their own name.
 function withoutNames(said, references) {
     const paths = references.map((name) => name.replace(/^[^/]*\//, '').replace(/[:@].*$/, ''));
     const names = [...references, ...paths].filter((name) => name !== '');
     return names.reduce((text, name) => text.replaceAll(name, ''), said).replace(/https?:\/\/[^\s"]+/g, '');
+}
+// Sources of the words: distribution-spec, "Error Codes"; docker's, containerd's and BuildKit's messages; Node's and OpenSSL's codes; what Amazon ECR,
+// Azure, Harbor and Quay return for immutable tags and quotas. The first matching row counts.
+const registryCauses = [
+    {
+        words: /\btoo ?many ?requests\b|\brate limit\b/i,
+        statuses: [429],
+        permanent: false,
+        hint: 'The registry has a rate limit: run the job again later, or use an account with a higher limit.',
+    },
+    {
+        words: /immutab|cannot be overwritten|tag \S* ?already ?exists|operation is disallowed/i,
+        statuses: [409],
+        permanent: true,
+        hint: 'This tag was set before and can’t be moved, or is locked: give a tag of its own to each commit, such as `sha-<commit>`, or allow it in the registry.',
+    },
+    {
+        words: /\bquota\b|exceed the configured upper limit|insufficient storage|no space left/i,
+        statuses: [507],
+        permanent: true,
+        hint: 'The registry has no room left for this repository: remove images there, or raise its quota.',
+    },
+    {
+        words: /\brefused by another host\b/,
+        permanent: false,
+        hint: 'The registry sent this request to another host, which gets no login and refused it: run the step again, and look at the storage behind the registry.',
+    },
+    {
+        words: /\b(?:unauthorized|forbidden|denied|no basic auth credentials|authorization failed|authentication required|insufficient_scope)\b/i,
+        statuses: [401, 403],
+        permanent: true,
+        hint: 'Log in before this step (`docker/login-action`); ghcr.io also needs `permissions: packages: write` to push and ' +
+            '`packages: read` to pull.',
+    },
+    {
+        isBlobLost: true,
+        words: /\bblob[_ ]unknown\b|\bunknown blob\b|\bblob upload[_ ]unknown\b|\bBLOB_UPLOAD_/i,
+        permanent: false,
+        hint: 'The registry has lost a part of the image, or of its upload: run the step again, and look at its storage, its garbage collection and the load balancer before it.',
+    },
+    {
+        words: /x509|\bcertificate|\bCERT_|SELF_SIGNED|UNABLE_TO_|ERR_TLS_/i,
+        permanent: true,
+        hint: 'Trust the registry’s certificate authority: with publish-image in `registry-ca`, with docker in /etc/docker/certs.d/<registry>/ca.crt.',
+    },
+    {
+        words: /connection (?:refused|reset)|no such host|i\/o timeout|broken pipe|network is unreachable|no route to host|\bEOF\b|server gave HTTP response|\bE(?:CONN|AI_|PIPE|NOTFOUND|TIMEDOUT|HOST|NET)|\bUND_ERR_|\bHPE_|ERR_SSL_|\bEPROTO\b|took longer than/i,
+        statuses: [408],
+        permanent: false,
+        hint: 'There is no usable registry at that address: check the registry’s host and port, that it is running, and that this runner can reach it (a service of the job, a VPN, `HTTPS_PROXY`).',
+    },
+    {
+        words: /too large\b|\bSIZE_INVALID\b/i,
+        statuses: [413],
+        permanent: true,
+        hint: 'Something limits the size of a request: raise it in the registry or the proxy before it (nginx: `client_max_body_size 0`), or split the largest layer.',
+    },
+    {
+        words: /unsupported media ?type|media type .*(?:not|un)|\bMANIFEST_INVALID\b|\bmanifest invalid\b/i,
+        statuses: [415],
+        permanent: true,
+        hint: 'The registry doesn’t take images in this format (OCI or Docker manifests, zstd layers): see its documentation, or export the image with `compression: gzip`.',
+    },
+    {
+        words: /stopped after \d+ redirects/i,
+        statuses: [301, 302, 303, 307, 308],
+        permanent: true,
+        hint: 'The registry redirects this request to another address: use the registry’s own address.',
+    },
+    {
+        words: /\bno matching manifest\b/i,
+        permanent: true,
+        hint: 'The image there isn’t made for this platform: push it for this one too (`push-platforms`), or use a runner of its platform.',
+    },
+    {
+        words: /\bread back\b/i,
+        permanent: false,
+        hint: 'The registry took the manifest but doesn’t return it: run the step again, and look at its storage or replication.',
+    },
+    {
+        words: /\bmanifest[_ ]unknown\b|\bname[_ ]unknown\b|\bnot[_ ]found\b|does not exist|not known to registry/i,
+        statuses: [404],
+        permanent: true,
+        hint: 'Check the spelling of registry, repository and tag; some registries, such as Amazon ECR, want the repository to be created before the first push.',
+    },
+    {
+        words: /\bUNSUPPORTED\b|\bread[- ]only\b|method not allowed/i,
+        statuses: [405, 501],
+        permanent: true,
+        hint: 'The registry takes no pushes at this address: it may be read-only for now, or a mirror of another registry.',
+    },
+    {
+        words: /\binvalid reference\b|\b(?:name|tag|digest)[_ ]invalid\b|\bbad request\b/i,
+        statuses: [400, 422],
+        permanent: true,
+        hint: 'The registry doesn’t accept the name or the content: see its words in the message, and its rules for repositories and tags.',
+    },
+    {
+        words: /\bserver error\b|\bbad gateway\b|\bservice unavailable\b|\bgateway time-?out\b/i,
+        statuses: [500, 502, 503, 504],
+        permanent: false,
+        hint: 'The registry itself fails: check its status page or its log, and run the job again.',
+    },
+];
+const otherCause = {
+    permanent: false,
+    hint: 'See the registry’s message. Its log may show more.',
+};
+// Returns NaN for a message without a status. Messages of docker, containerd and BuildKit: "unexpected status from PUT request to <url>: 400 Bad Request",
+// "received unexpected HTTP status: 500".
+function statusIn(words) {
+    return Number(/(?:\bHTTP(?: status)?:? |\bstatus(?: code)?:? |\brequest to\s*:?\s*)([345]\d\d)\b/i.exec(words)?.[1]);
 }
 
 
@@ -35218,28 +34873,28 @@ function withoutNames(said, references) {
 /* harmony export */ });
 /* unused harmony export killChildren */
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 
 
-// A step that is cancelled or out of time cleans up. If the cleanup hangs, the step ends itself shortly before the runner would kill it.
-// Then this file removes what the step has started and written, without waiting.
+// A step that is cancelled or runs out of time cleans up. If the cleanup hangs, the step exits shortly before the runner would kill it.
+// Before that, this file ends the processes and removes the files that the step created, without waiting.
 const works = new Set();
 /**
- * @param work called at a forced end; it can't wait for anything
+ * @param work called at a forced end; it must be synchronous
  * @returns a function that unregisters it
  */
 function onForcedEnd(work) {
     works.add(work);
     return () => void works.delete(work);
 }
-/** Kills the child processes, and calls the registered functions. */
+/** Kills the child processes and calls the registered functions. */
 function endByForce() {
     killChildren();
     for (const work of works)
         (0,_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .attempt */ .CD)(work, undefined);
 }
 /**
- * Kills the descendants of this process: all of them, or those that were started with these last arguments. Works on Linux only
+ * Kills this process's descendants: all of them, or only those whose last arguments are these. Works only on Linux
  * (proc_pid_task_children(5)).
  */
 function killChildren(lastArguments = []) {
@@ -35274,6 +34929,7 @@ function childrenOf(pid) {
 /* harmony export */   A0: () => (/* binding */ isByteCount),
 /* harmony export */   Gv: () => (/* binding */ isObject),
 /* harmony export */   JI: () => (/* binding */ stringOr),
+/* harmony export */   Xy: () => (/* binding */ objectOf),
 /* harmony export */   iZ: () => (/* binding */ objectsOf),
 /* harmony export */   iw: () => (/* binding */ stringsOf),
 /* harmony export */   jk: () => (/* binding */ arrayOf),
@@ -35282,7 +34938,7 @@ function childrenOf(pid) {
 /* harmony export */ });
 /* harmony import */ var _limits_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(2618);
 
-/** Parses foreign text. Returns undefined if it isn't JSON, or is nested too deeply. */
+/** Parses untrusted text. Returns undefined if it isn't JSON or is nested too deeply. */
 function parseJson(text) {
     try {
         const value = JSON.parse(text);
@@ -35292,7 +34948,7 @@ function parseJson(text) {
         return undefined;
     }
 }
-// Readers of a value are recursive.
+// Limits the depth, because the code that reads the values is recursive.
 function isShallow(value) {
     let level = [value];
     for (let depth = 0; level.length > 0; depth += 1) {
@@ -35304,6 +34960,10 @@ function isShallow(value) {
 }
 function isObject(value) {
     return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+/** Returns the value if it is an object, otherwise an empty object. */
+function objectOf(value) {
+    return isObject(value) ? value : {};
 }
 function stringOr(value, otherwise) {
     return typeof value === 'string' ? value : otherwise;
@@ -35321,11 +34981,9 @@ function stringsOf(value) {
 function isByteCount(value) {
     return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
-/** Returns the string members of an object (labels, annotations). Others are ignored. */
+/** Returns the string members of an object (labels, annotations). Ignores other members. */
 function stringMapOf(value) {
-    if (!isObject(value))
-        return {};
-    return Object.fromEntries(Object.entries(value).filter((entry) => typeof entry[1] === 'string'));
+    return Object.fromEntries(Object.entries(objectOf(value)).filter((entry) => typeof entry[1] === 'string'));
 }
 
 
@@ -35339,33 +34997,33 @@ function stringMapOf(value) {
 /* harmony export */ });
 /** Limits for untrusted input. Each is far above the values of real images, and far below a runner's memory. SECURITY.md lists them. */
 const limits = {
-    /** Of a response that is read as text, in bytes. A list of a thousand artifacts has half a megabyte. */
+    /** Bytes of a response that is read as text. A list of a thousand artifacts has half a megabyte. */
     answerBytes: 16 * 1024 * 1024,
-    /** Of one config, manifest or index, in bytes. */
+    /** Bytes of one config, manifest or index. */
     jsonBytes: 4 * 1024 * 1024,
-    /** Of all configs, manifests and indexes of a tarball together, in bytes. */
+    /** Total bytes of all configs, manifests and indexes of a tarball. */
     jsonBytesInAll: 32 * 1024 * 1024,
-    /** Of the event's payload, in bytes: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
+    /** Bytes of the event's payload: GitHub's maximum is 25 MB (docs.github.com, "Webhook events and payloads"). */
     eventBytes: 32 * 1024 * 1024,
-    /** Of a file with settings, in bytes: docker's configuration, a certificate, buildx's metadata. */
+    /** Bytes of a settings file: docker's configuration, a certificate, buildx's metadata. */
     settingsBytes: 4 * 1024 * 1024,
     /** Values in one config, manifest or index. */
     jsonValues: 100_000,
     /** Levels of nested JSON. */
     jsonDepth: 100,
-    /** Of a record, in bytes. It contains the labels of the largest config. */
+    /** Bytes of a record. It contains the labels of the largest config. */
     recordBytes: 8 * 1024 * 1024,
     /** Files in an artifact's zip. */
     zipMembers: 1000,
-    /** Entries of a tarball, folders and links included. */
+    /** Entries of a tarball, including folders and links. */
     tarEntries: 100_000,
-    /** Of the header of a tarball's entry, in bytes. Names have a few kilobytes at most (Linux, PATH_MAX). */
+    /** Bytes of the header of a tarball's entry. Names have a few kilobytes at most (Linux, PATH_MAX). */
     tarHeaderBytes: 1024 * 1024,
-    /** Characters in the name of an entry or link: PATH_MAX of Linux is 4096 bytes, of other systems less. */
+    /** Characters in the name of an entry or link: PATH_MAX is 4096 bytes on Linux, and less on other systems. */
     tarNameLength: 4096,
-    /** Links from one name in a tarball to another. More are a cycle. */
+    /** Consecutive links from one name in a tarball to the next. More would be a cycle. */
     tarLinks: 20,
-    /** Indexes in indexes. */
+    /** Levels of nested indexes. */
     indexDepth: 4,
     /** References to manifests and indexes in the indexes of a tarball. */
     indexed: 10_000,
@@ -35397,7 +35055,7 @@ const limits = {
 /* harmony import */ var _text_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(1453);
 
 // Job summaries are GitHub's Markdown with foreign text: names in an artifact, messages of a registry, an image's platform. A summary
-// consists of `Markdown`, which only this file creates. So the compiler rejects a text that is not escaped.
+// consists of `Markdown`, which only this file creates. So the compiler rejects text that is not escaped.
 const source = Symbol('source');
 function made(text) {
     return { [source]: text, toString: () => text };
@@ -35406,7 +35064,7 @@ function made(text) {
 function safe(own, ...parts) {
     return made(own.map((text, position) => `${text}${parts[position]?.[source] ?? ''}`).join(''));
 }
-/** Joins the parts that are there. */
+/** Joins the parts that are not undefined. */
 function joined(parts, between) {
     const given = parts.filter((part) => part !== undefined);
     return made(given.map((part) => part[source]).join(between));
@@ -35418,21 +35076,18 @@ function joined(parts, between) {
 function words(text) {
     const parts = visible(text).split(/([\s"'(),;<>]+)/);
     const line = parts.map((part) => (isLively.test(part) ? code(part)[source] : escaped(part))).join('');
-    // At the beginning, some marks start a list or a line.
-    return made(line.replace(/^(\s*)([-+=])|^(\s*\d+)([.)])(?=\s|$)/, (...found) => {
-        const [, blanks = '', mark = '', number = '', point = ''] = found;
-        return `${blanks}${number}${numbered(mark || point)}`;
-    }));
+    // At the beginning of a line, some characters would start a list or a rule.
+    return made(line.replace(/(?<=^\s*)[-+=]|(?<=^\s*\d+)[.)](?=\s|$)/, numbered));
 }
 const isLively = /[@$]|#\d|\b(?:GH|GHSA|CVE)-|:\/\/|www\.|\b(?:mailto|xmpp|tel):|:[\w+-]+:|\b[0-9a-f]{7,40}\b/i;
-// A character reference is never a mark.
+// A character reference never has a meaning in Markdown.
 function escaped(text) {
     return text.replace(/[\\`*_[\]<>#~|&]/g, numbered);
 }
 function numbered(mark) {
     return `&#${String(mark.charCodeAt(0))};`;
 }
-/** Returns one line, without invisible characters and characters that change the direction of text. */
+/** Returns the text as one line, without characters that are invisible or change the text's direction. */
 function visible(text) {
     return text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
 }
@@ -35440,7 +35095,7 @@ function visible(text) {
 function code(text) {
     return made(`\`${visible(text).replaceAll('`', "'") || ' '}\``);
 }
-/** Returns a message. Text between single backticks is code. */
+/** Escapes a message. Text between single backticks becomes code. */
 function prose(message) {
     const spans = message.replace(/`{2,}/g, "'").split(/(`[^`\n]*`)/);
     return joined(spans.map((part, position) => (position % 2 === 1 ? code(part.slice(1, -1)) : words(part))), '');
@@ -35455,16 +35110,16 @@ function link(text, address) {
         .replaceAll('&', '&amp;');
     return safe `[${words(text)}](${made(target)})`;
 }
-/** Returns a table of the rows that are there. Only the rows contain foreign text. */
+/** Returns a table of the rows that are not undefined. Only the rows may contain foreign text. */
 function markdownTable(head, rows) {
     const line = (cells) => `| ${cells.map(cell).join(' | ')} |`;
     return made([line(head.map(words)), line(head.map(() => safe `---`)), ...rows.filter((row) => row !== undefined).map(line)].join('\n'));
 }
-// Only code still has bars. A backslash before one would escape the backslash that escapes the bar (GFM, "Tables").
+// Only code can still contain bars. A backslash before a bar would escape the backslash that escapes the bar (GFM, "Tables").
 function cell(markdown) {
     return markdown[source].replace(/(\\*)\|/g, '$1$1\\|');
 }
-/** Returns a table of layers that folds under one line. */
+/** Returns a collapsible table of layers. */
 function layerTable(layers) {
     const rows = layers.map((layer, position) => [
         words(String(position + 1)),
@@ -35475,16 +35130,16 @@ function layerTable(layers) {
     const count = words(`${String(rows.length)} ${rows.length === 1 ? 'layer' : 'layers'}`);
     return safe `<details><summary>${count}</summary>\n\n${markdownTable(['#', 'Digest', 'Size', 'Format'], rows)}\n\n</details>`;
 }
-/** Returns a table's row about an artifact; `size` in bytes. */
+/** Returns a table row about an artifact; `size` is in bytes. */
 function artifactRow(artifact) {
     const { id, name, size } = artifact;
     return [safe `Artifact`, safe `${code(name)}${words(` (id ${String(id)}), ${formatBytes(size)}`)}`];
 }
-/** Returns a page of the sections that are there, and a chart of where the time went. */
+/** Returns a page of the sections that are not undefined, and a chart of the time spent. */
 function page(sections, spans) {
     return joined([...sections, gantt(spans), safe ``], '\n\n');
 }
-// GitHub draws it (Mermaid gantt; `x` is ms since the epoch).
+// GitHub renders the chart (Mermaid gantt; `x` is ms since the epoch).
 function gantt(spans) {
     if (spans.length === 0)
         return safe ``;
@@ -35497,7 +35152,7 @@ function gantt(spans) {
     const axis = `    axisFormat ${isLong ? '%M:%S' : '%S.%L s'}`;
     return made(['```mermaid', 'gantt', '    dateFormat x', axis, ...tasks, '```'].join('\n'));
 }
-// Keeps letters, digits and marks without a meaning in Mermaid's text.
+// Keeps letters, digits and punctuation without a meaning in Mermaid.
 function chartWord(text) {
     return text.replace(/[^\p{L}\p{N} ._/()+-]+/gu, ' ');
 }
@@ -35511,11 +35166,11 @@ function chartWord(text) {
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   Q: () => (/* binding */ inPool)
 /* harmony export */ });
-/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 
 /**
- * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error no other item is
- * taken, and the work that is running is waited for.
+ * Runs work on each item, `maxConcurrent` at a time, and takes an item only when its work can start. After an error, takes no further
+ * items, but waits for the running work.
  * @param work its signal is aborted with the first error
  * @throws the first error of the items or the work
  */
@@ -35579,12 +35234,12 @@ function formatDuration(ms) {
     const seconds = Math.round(ms / 1000);
     return `${String(Math.floor(seconds / 60))} min ${String(seconds % 60)} s`;
 }
-/** Returns foreign text for one line of a message: with limited length, and without control characters and invisible characters. */
+/** Returns foreign text as part of one line: shortened, and without control characters and invisible characters. */
 function quoteForeign(text, limit = 300) {
     const clean = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
     return clean.length > limit ? `${clean.slice(0, limit)}…` : clean;
 }
-/** The same for an error, without its middle: its beginning shows the work, and its end the cause. */
+/** Does the same for an error, but omits its middle: the beginning shows the work, and the end shows the cause. */
 function quoteError(text, limit = 500) {
     const clean = quoteForeign(text, Infinity);
     if (clean.length <= limit)
@@ -35610,7 +35265,8 @@ function harmlessLines(text) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   I: () => (/* binding */ timeline)
+/* harmony export */   AI: () => (/* binding */ chapter),
+/* harmony export */   IO: () => (/* binding */ timeline)
 /* harmony export */ });
 /* unused harmony export namedTimeline */
 function timeline() {
@@ -35634,12 +35290,19 @@ function timeline() {
         began: Math.round(performance.timeOrigin + began),
     };
 }
-/** Returns the timeline for one of several parallel works: each part begins with the name. */
+/** Returns the timeline for one of several parallel tasks: each part's name begins with the task's name. */
 function namedTimeline(timeline, name) {
     return {
         ...timeline,
         measure: (what, work) => timeline.measure((result) => `${name} ${typeof what === 'string' ? what : what(result)}`, work),
     };
+}
+/**
+ * Runs one chapter of the log, and measures it.
+ * @param span the name of the part; the title by default
+ */
+function chapter({ log, timeline }, title, work, span = title) {
+    return log.chapter(title, () => timeline.measure(span, work));
 }
 
 
@@ -35660,11 +35323,11 @@ function namedTimeline(timeline, name) {
 /* unused harmony export writeChunks */
 /* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8474);
 
-/** Returns the same bytes, to be used before the next chunk is requested: to hash them, or to write them to a file. */
+/** Returns the same bytes as a Buffer. Hash them or write them to a file before requesting the next chunk. */
 function viewOf({ buffer, byteOffset, length }) {
     return Buffer.from(buffer, byteOffset, length);
 }
-/** Copies all bytes of some small chunks. */
+/** Copies all bytes of small chunks. */
 async function copiedBytes(chunks) {
     const copies = [];
     for await (const chunk of chunks)
@@ -35674,14 +35337,14 @@ async function copiedBytes(chunks) {
 // The number of bytes that Node's streams hold before they report backpressure (`stream.getDefaultHighWaterMark`).
 const heldBytes = 64 * 1024;
 /**
- * Returns the same chunks for a writable stream of Node's with backpressure. Such a stream holds short chunks and requests more, so they
- * are copied. It has written a longer chunk before it requests the next.
+ * Returns the same chunks for a Node.js writable stream with backpressure. Such a stream holds short chunks while it requests more, so
+ * they are copied. It writes a longer chunk before it requests the next.
  */
 async function* streamableChunks(chunks) {
     for await (const chunk of chunks)
         yield chunk.length < heldBytes ? Buffer.from(viewOf(chunk)) : viewOf(chunk);
 }
-/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws errors of the chunks. */
+/** Writes all chunks to a stream with backpressure, until `over` is aborted. Throws the chunks' errors. */
 async function writeChunks(stream, chunks, over) {
     for await (const chunk of streamableChunks(chunks)) {
         if (over.aborted)
@@ -35691,8 +35354,8 @@ async function writeChunks(stream, chunks, over) {
     }
 }
 /**
- * Copies chunks into pieces of `bytes` bytes, of which the last is shorter or empty.
- * @param free memory of earlier pieces, which is used again: leaving it to the garbage collector would triple the memory held
+ * Copies chunks into pieces of `bytes` bytes; the last piece is shorter or empty.
+ * @param free memory of earlier pieces to reuse: leaving it to the garbage collector would triple the memory held
  */
 async function* pieces(chunks, bytes, free) {
     let piece = free.pop() ?? Buffer.allocUnsafeSlow(bytes);
@@ -35728,11 +35391,7 @@ async function* watchedChunks(chunks, onError) {
         throw error;
     }
 }
-/**
- * Returns the first bytes, and all chunks including them.
- * @param minBytes of the head, which is shorter when all bytes are fewer, and may be longer
- * @throws errors of the chunks
- */
+/** Returns a head of at least `minBytes`, or all bytes if there are fewer, and all chunks including the head. Throws the chunks' errors. */
 async function withHead(chunks, minBytes) {
     const source = chunks[Symbol.asyncIterator]();
     let head = Buffer.alloc(0);
@@ -35759,7 +35418,7 @@ async function withHead(chunks, minBytes) {
 
 /***/ }),
 
-/***/ 4189:
+/***/ 8981:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -35779,217 +35438,19 @@ var external_node_fs_ = __nccwpck_require__(3024);
 var promises_ = __nccwpck_require__(1455);
 // EXTERNAL MODULE: external "node:path"
 var external_node_path_ = __nccwpck_require__(6760);
+;// CONCATENATED MODULE: external "node:stream/consumers"
+const consumers_namespaceObject = __WEBPACK_EXTERNAL_createRequire(import.meta.url)("node:stream/consumers");
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 // EXTERNAL MODULE: ./build/shared/bytes/chunks.js
 var chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/bytes/locks.js + 1 modules
-var locks = __nccwpck_require__(1344);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/bytes/locks.js
+var locks = __nccwpck_require__(2792);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 ;// CONCATENATED MODULE: ./build/shared/bytes/own-folder.js
-
-
-
-
-/**
- * Makes a new folder that only its owner can read. Throws the system's error when it can't be made, and an error when another process
- * has replaced it at once.
- */
-function makeOwnFolder(path) {
-    (0,external_node_fs_.mkdirSync)(path, { mode: 0o700 });
-    const folder = openOwnFolder(path);
-    if ((0,external_node_fs_.readdirSync)(folder.inside).length === 0)
-        return folder;
-    folder.keep();
-    throw new Error(`another process has put a folder of its own in the place of ${path}`);
-}
-/**
- * Opens an existing folder.
- * @param removedAt its path at the time of its removal
- * @throws Error when it is another user's, or no folder
- */
-function openOwnFolder(path, removedAt = path) {
-    let isOpen = true;
-    if (process.platform === 'win32') {
-        // On Windows a folder can't be opened.
-        const remove = () => {
-            if (isOpen)
-                (0,external_node_fs_.rmSync)(removedAt, { recursive: true, force: true });
-        };
-        return { inside: path, remove, keep: () => void (isOpen = false) };
-    }
-    const handle = (0,external_node_fs_.openSync)(path, folderFlags);
-    const keep = () => {
-        if (isOpen)
-            (0,external_node_fs_.closeSync)(handle);
-        isOpen = false;
-    };
-    const { uid } = (0,external_node_fs_.fstatSync)(handle);
-    if (!isOwn(uid)) {
-        keep();
-        throw new Error(`it belongs to another user (uid ${String(uid)})`);
-    }
-    return {
-        inside: process.platform === 'linux' ? throughHandle(handle) : path,
-        remove: () => {
-            if (!isOpen)
-                return;
-            emptyFolder(handle, removedAt);
-            keep();
-            // This removes only an empty folder, even if the path leads elsewhere by now.
-            (0,errors/* attempt */.CD)(() => (0,external_node_fs_.rmdirSync)(removedAt), undefined);
-        },
-        keep,
-    };
-}
-/**
- * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
- * be this user's or root's, and writable by others only if it is sticky, as /tmp is (unlink(2), rename(2), EPERM).
- * @param isWanted called with each name, its kind, and when it was last written to (ms since the epoch)
- */
-async function removeOwn(folder, isWanted) {
-    if (process.platform !== 'linux')
-        return;
-    const handle = await (0,promises_.open)(folder, external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_DIRECTORY).catch(() => undefined);
-    if (handle === undefined)
-        return;
-    try {
-        if (!isSafe(await handle.stat()))
-            return;
-        const inside = throughHandle(handle.fd);
-        for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(inside), [])) {
-            const path = (0,external_node_path_.join)(inside, name);
-            const found = await (0,promises_.lstat)(path).catch(() => undefined);
-            if (found === undefined || !isOwn(found.uid))
-                continue;
-            const kind = found.isDirectory() ? 'folder' : found.isFile() ? 'file' : undefined;
-            if (kind === undefined || !(await isWanted(name, kind, found.mtimeMs)))
-                continue;
-            removeFound(path);
-        }
-    }
-    finally {
-        await handle.close();
-    }
-}
-function isSafe({ uid, mode }) {
-    return (isOwn(uid) || uid === 0) && ((mode & 0o022) === 0 || (mode & 0o1000) !== 0);
-}
-function isOwn(uid) {
-    return uid === (process.geteuid?.() ?? uid);
-}
-/**
- * Makes a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder is
- * opened through its parent. A link is followed only if it is this user's or root's, or no other user can have made it. Linux has the
- * same rule in folders such as /tmp (proc_sys_fs(5), protected_symlinks).
- * @throws Error that names the link; the system's errors
- */
-async function holdFolder(path) {
-    const way = resolve(path);
-    if (process.platform !== 'linux') {
-        await mkdir(way, { recursive: true });
-        return { inside: way, wordsOf: messageOf, [Symbol.asyncDispose]: () => Promise.resolve() };
-    }
-    let held = await open(sep, wayFlags);
-    let left = partsOf(way);
-    try {
-        for (let links = 0; left.length > 0;) {
-            const [name = '', ...rest] = left;
-            const place = join(throughHandle(held.fd), name);
-            const found = await lstat(place).catch(() => undefined);
-            if (found?.isSymbolicLink() === true) {
-                if ((links += 1) > mostLinks)
-                    throw new Error(`${way} leads through too many links`);
-                requireOwnLink(join(await readlink(throughHandle(held.fd)), name), found.uid, await held.stat());
-                const target = await readlink(place);
-                left = [...partsOf(target), ...rest];
-                if (isAbsolute(target))
-                    held = await instead(held, sep);
-                continue;
-            }
-            // Another process may make it at the same time.
-            if (found === undefined)
-                await mkdir(place).catch((error) => {
-                    if (systemCodeOf(error) !== 'EEXIST')
-                        throw error;
-                });
-            held = await instead(held, place);
-            left = rest;
-        }
-    }
-    catch (error) {
-        const words = withPath(error, held.fd);
-        await held.close();
-        throw new Error(words, { cause: error });
-    }
-    const { fd } = held;
-    return {
-        inside: throughHandle(fd),
-        wordsOf: (error) => withPath(error, fd),
-        [Symbol.asyncDispose]: () => held.close(),
-    };
-}
-function withPath(error, fd) {
-    const handle = throughHandle(fd);
-    const path = attempt(() => readlinkSync(handle), handle);
-    return messageOf(error).replaceAll(`${handle}/`, path === sep ? sep : `${path}/`);
-}
-function partsOf(path) {
-    return path.split(sep).filter((part) => part !== '' && part !== '.');
-}
-async function instead(held, path) {
-    const next = await open(path, wayFlags);
-    await held.close();
-    return next;
-}
-function requireOwnLink(link, uid, above) {
-    const isTrusted = isOwn(uid) || uid === 0 || ((isOwn(above.uid) || above.uid === 0) && (above.mode & 0o022) === 0);
-    if (!isTrusted)
-        throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
-}
-// O_PATH, for which Node has no name: it works also when this user can't list the folder (open(2)).
-const wayFlags = external_node_fs_.constants.O_DIRECTORY | external_node_fs_.constants.O_NOFOLLOW | 0o10000000;
-// As many as Linux follows (path_resolution(7)).
-const mostLinks = 40;
-const folderFlags = external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_DIRECTORY | external_node_fs_.constants.O_NOFOLLOW;
-function throughHandle(handle) {
-    return `/proc/self/fd/${String(handle)}`;
-}
-/** Removes a file, a link, or a folder of this user with its contents, as far as possible. */
-function removeFound(path) {
-    const isGone = (0,errors/* attempt */.CD)(() => {
-        (0,external_node_fs_.unlinkSync)(path);
-        return true;
-    }, false);
-    if (isGone)
-        return;
-    (0,errors/* attempt */.CD)(() => {
-        const handle = (0,external_node_fs_.openSync)(path, folderFlags);
-        try {
-            if (isOwn((0,external_node_fs_.fstatSync)(handle).uid))
-                emptyFolder(handle, path);
-        }
-        finally {
-            (0,external_node_fs_.closeSync)(handle);
-        }
-        (0,external_node_fs_.rmdirSync)(path);
-    }, undefined);
-}
-function emptyFolder(handle, path) {
-    const inside = throughHandle(handle);
-    if (process.platform === 'linux')
-        for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(inside), []))
-            removeFound((0,external_node_path_.join)(inside, name));
-    // Only Linux has paths through a handle.
-    else
-        for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(path), []))
-            (0,external_node_fs_.rmSync)((0,external_node_path_.join)(path, name), { recursive: true, force: true });
-}
-
-;// CONCATENATED MODULE: ./build/shared/bytes/files.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
         if (typeof value !== "object" && typeof value !== "function") throw new TypeError("Object expected.");
@@ -36046,48 +35507,79 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-
-
-const chunkBytes = 1024 * 1024;
-/**
- * Opens any file for reading. It never blocks, as opening a pipe does until a process writes to it: no signal would end that.
- * @throws Error when it is a pipe, a device, a folder or a socket; the system's errors
- */
-async function openFile(path) {
-    // Checked before opening, because that alone starts some devices.
-    requireFile(path, await (0,promises_.stat)(path));
-    const file = await (0,promises_.open)(path, readFlags);
+/** Creates a folder that only its owner can read. Throws the system's errors, or an error if another process has replaced the folder. */
+function makeOwnFolder(path) {
+    (0,external_node_fs_.mkdirSync)(path, { mode: 0o700 });
+    const folder = openOwnFolder(path);
+    if ((0,external_node_fs_.readdirSync)(folder.inside).length === 0)
+        return folder;
+    folder.keep();
+    throw new Error(`another process has replaced ${path} with its own folder`);
+}
+/** Opens an existing folder, which will be at `removedAt` when removed. Throws if it is another user's, or not a folder. */
+function openOwnFolder(path, removedAt = path) {
+    let isOpen = true;
+    if (process.platform !== 'linux') {
+        requireOwn((0,external_node_fs_.lstatSync)(path));
+        const remove = () => {
+            if (isOpen)
+                (0,external_node_fs_.rmSync)(removedAt, { recursive: true, force: true });
+        };
+        return { inside: path, remove, keep: () => void (isOpen = false) };
+    }
+    const handle = (0,external_node_fs_.openSync)(path, external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_DIRECTORY | external_node_fs_.constants.O_NOFOLLOW);
+    const inside = throughHandle(handle);
+    const keep = () => {
+        if (isOpen)
+            (0,external_node_fs_.closeSync)(handle);
+        isOpen = false;
+    };
     try {
-        requireFile(path, await file.stat());
-        return file;
+        requireOwn((0,external_node_fs_.fstatSync)(handle));
     }
     catch (error) {
-        await file.close();
+        keep();
         throw error;
     }
+    const remove = () => {
+        if (!isOpen)
+            return;
+        for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(inside), []))
+            removeFound((0,external_node_path_.join)(inside, name));
+        keep();
+        // This removes only an empty folder, even if the path leads elsewhere by now.
+        (0,errors/* attempt */.CD)(() => (0,external_node_fs_.rmdirSync)(removedAt), undefined);
+    };
+    return { inside, remove, keep };
+}
+function requireOwn(found) {
+    if (!found.isDirectory())
+        throw new Error('it is not a folder');
+    if (!isOwn(found.uid))
+        throw new Error(`it belongs to another user (uid ${String(found.uid)})`);
 }
 /**
- * Reads any file as a whole.
- * @throws Error as openFile does, and when it has more than `maxBytes`
+ * Removes files and folders of this user from a folder. Nothing is removed where other users can rename this user's files: the folder must
+ * be this user's or root's, and writable by others only if it is sticky, like /tmp (unlink(2), rename(2), EPERM).
+ * @param isWanted called with the name of each file or folder; returns whether to remove it
  */
-async function readSmallFile(path, maxBytes) {
+async function removeOwn(folder, isWanted) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const file = __addDisposableResource(env_1, await openFile(path), true);
-        const chunks = [];
-        let bytes = 0;
-        // Its size may be wrong: for files in /proc it is 0.
-        for (let length = 1; length > 0;) {
-            const { buffer, bytesRead } = await file.read(Buffer.alloc(Math.min(chunkBytes, maxBytes + 1 - bytes)));
-            length = bytesRead;
-            bytes += bytesRead;
-            if (bytes > maxBytes)
-                throw tooLarge(path, maxBytes);
-            chunks.push(buffer.subarray(0, bytesRead));
+        if (process.platform !== 'linux')
+            return;
+        const handle = __addDisposableResource(env_1, await (0,promises_.open)(folder, external_node_fs_.constants.O_RDONLY | external_node_fs_.constants.O_DIRECTORY).catch(() => undefined), true);
+        if (handle === undefined || !isSafe(await handle.stat()))
+            return;
+        const inside = throughHandle(handle.fd);
+        for (const name of (0,errors/* attempt */.CD)(() => (0,external_node_fs_.readdirSync)(inside), [])) {
+            const path = (0,external_node_path_.join)(inside, name);
+            const found = await (0,promises_.lstat)(path).catch(() => undefined);
+            if (found === undefined || !isOwn(found.uid) || !(found.isFile() || found.isDirectory()))
+                continue;
+            if (await isWanted(name, found))
+                removeFound(path);
         }
-        return Buffer.concat(chunks);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -36099,25 +35591,150 @@ async function readSmallFile(path, maxBytes) {
             await result_1;
     }
 }
-/** Returns the first bytes of any file, or all if it has fewer. Throws as `openFile` does. */
-async function fileHead(path, bytes) {
-    const env_2 = { stack: [], error: void 0, hasError: false };
+function isSafe(folder) {
+    return isTrusted(folder.uid) && (!isOpenToOthers(folder) || (folder.mode & 0o1000) !== 0);
+}
+function isOpenToOthers({ mode }) {
+    return (mode & 0o022) !== 0;
+}
+function isTrusted(uid) {
+    return isOwn(uid) || uid === 0;
+}
+function isOwn(uid) {
+    return uid === (process.geteuid?.() ?? uid);
+}
+/**
+ * Creates a folder and its missing parents, and holds it open. Another user may own a parent, and replace it with any link. So each folder
+ * is opened through its parent. A link is followed only if it is this user's or root's, or no other user can have created it. Linux has
+ * the same rule for folders such as /tmp (proc_sys_fs(5), protected_symlinks).
+ * @throws Error that names the link; the system's errors
+ */
+async function holdFolder(path) {
+    const way = resolve(path);
+    if (process.platform !== 'linux') {
+        await mkdir(way, { recursive: true });
+        return { inside: way, wordsOf: messageOf, [Symbol.asyncDispose]: () => Promise.resolve() };
+    }
+    let held = await open(sep, wayFlags);
+    let left = partsOf(way);
     try {
-        const file = __addDisposableResource(env_2, await openFile(path), true);
-        const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
-        return buffer.subarray(0, bytesRead);
+        for (let links = 0; left.length > 0;) {
+            const [name = '', ...rest] = left;
+            const place = join(throughHandle(held.fd), name);
+            const found = await lstat(place).catch(() => undefined);
+            if (found?.isSymbolicLink() === true) {
+                if ((links += 1) > mostLinks)
+                    throw new Error(`${way} leads through too many links`);
+                requireOwnLink(join(await readlink(throughHandle(held.fd)), name), found.uid, await held.stat());
+                const target = await readlink(place);
+                left = [...partsOf(target), ...rest];
+                if (isAbsolute(target))
+                    held = await instead(held, sep);
+                continue;
+            }
+            // Another process may create the folder at the same time.
+            if (found === undefined)
+                await mkdir(place).catch((error) => {
+                    if (systemCodeOf(error) !== 'EEXIST')
+                        throw error;
+                });
+            held = await instead(held, place);
+            left = rest;
+        }
     }
-    catch (e_2) {
-        env_2.error = e_2;
-        env_2.hasError = true;
+    catch (error) {
+        const words = withPath(error, held.fd);
+        await held.close();
+        throw new Error(words, { cause: error });
     }
-    finally {
-        const result_2 = __disposeResources(env_2);
-        if (result_2)
-            await result_2;
+    const { fd } = held;
+    return {
+        /** A path to the contents, even if the folder's own path leads elsewhere by now. */
+        inside: throughHandle(fd),
+        /** Returns an error's message, with the folder's path. */
+        wordsOf: (error) => withPath(error, fd),
+        [Symbol.asyncDispose]: () => held.close(),
+    };
+}
+function withPath(error, fd) {
+    const handle = throughHandle(fd);
+    const path = attempt(() => readlinkSync(handle), handle);
+    return messageOf(error).replaceAll(`${handle}/`, path === sep ? sep : `${path}/`);
+}
+function partsOf(path) {
+    return path.split(sep).filter((part) => part !== '' && part !== '.');
+}
+async function instead(held, path) {
+    const next = await open(path, wayFlags);
+    await held.close();
+    return next;
+}
+function requireOwnLink(link, uid, above) {
+    if (isTrusted(uid) || (isTrusted(above.uid) && !isOpenToOthers(above)))
+        return;
+    throw new Error(`${link} is a link of another user (uid ${String(uid)})`);
+}
+// O_PATH, for which Node has no constant. It also works if this user can't list the folder (open(2)).
+const wayFlags = external_node_fs_.constants.O_DIRECTORY | external_node_fs_.constants.O_NOFOLLOW | 0o10000000;
+// The number of links that Linux follows (path_resolution(7)).
+const mostLinks = 40;
+function throughHandle(handle) {
+    return `/proc/self/fd/${String(handle)}`;
+}
+/** Removes a file, a link, or a folder of this user with its contents, as far as possible. */
+function removeFound(path) {
+    const isGone = (0,errors/* attempt */.CD)(() => {
+        (0,external_node_fs_.unlinkSync)(path);
+        return true;
+    }, false);
+    if (isGone)
+        return;
+    (0,errors/* attempt */.CD)(() => openOwnFolder(path).remove(), undefined);
+    // Another user's folder is removed only if it is empty.
+    (0,errors/* attempt */.CD)(() => (0,external_node_fs_.rmdirSync)(path), undefined);
+}
+
+;// CONCATENATED MODULE: ./build/shared/bytes/files.js
+
+
+
+
+
+
+
+
+
+const chunkBytes = 1024 * 1024;
+/**
+ * Opens any file for reading, without blocking. Opening a pipe would block until a process writes to it, and no signal would end that.
+ * @throws Error if it is a pipe, a device, a folder or a socket; the system's errors
+ */
+async function openFile(path) {
+    // Checked before opening, because opening some devices starts them.
+    requireFile(path, await (0,promises_.stat)(path));
+    const file = await (0,promises_.open)(path, readFlags);
+    try {
+        requireFile(path, await file.stat());
+        return file;
+    }
+    catch (error) {
+        await file.close();
+        throw error;
     }
 }
-/** Reads any small file synchronously, for a step that reads its inputs. */
+/** Reads a whole file. Throws like `openFile`, and if the file has more than `maxBytes`. */
+async function readSmallFile(path, maxBytes) {
+    // The size in its metadata may be wrong: for files in /proc, it is 0.
+    const bytes = await fileHead(path, maxBytes + 1);
+    if (bytes.length > maxBytes)
+        throw tooLarge(path, maxBytes);
+    return bytes;
+}
+/** Returns the first bytes of any file, or all bytes if it has fewer. Throws like `openFile`. */
+function fileHead(path, bytes) {
+    return (0,consumers_namespaceObject.buffer)(fileChunks(path, chunkBytes, { start: 0, end: bytes }));
+}
+/** Reads any small file synchronously, for reading the step's inputs. */
 function readSmallFileSync(path, maxBytes) {
     requireFile(path, (0,external_node_fs_.statSync)(path));
     const file = (0,external_node_fs_.openSync)(path, readFlags);
@@ -36132,13 +35749,10 @@ function readSmallFileSync(path, maxBytes) {
         (0,external_node_fs_.closeSync)(file);
     }
 }
-/**
- * Reads a file in order. Throws as `openFile` does.
- * @param range the bytes from `start` up to but not including `end`
- */
+/** Reads a file in order, from `start` up to but not including `end`. Throws like `openFile`. */
 async function* fileChunks(path, atMostBytes, { start, end } = { start: 0, end: Infinity }) {
     const file = await openFile(path);
-    // A stream reads one byte at least.
+    // A stream reads at least one byte.
     if (start < end)
         yield* file.createReadStream({ highWaterMark: atMostBytes, start, end: end - 1 });
     else
@@ -36149,7 +35763,7 @@ function requireFile(path, found) {
     if (!found.isFile())
         throw new NotAFile(path, found);
 }
-/** A path leads to something other than a file. */
+/** The error if a path leads to something other than a file. */
 class NotAFile extends Error {
     /** Whether opening it would wait for a writer. */
     isPipe;
@@ -36170,9 +35784,9 @@ function tooLarge(path, maxBytes) {
     return new Error(`${path} has more than ${(0,base_text/* formatBytes */.z3)(maxBytes)}`);
 }
 /**
- * Reads a file in order, the next chunk while the current one is used, with two buffers.
- * @param source an open file, which is closed at the end, or a path, which is opened as by `openFile`
- * @param grows called at the end of the file, with the number of bytes that were read; returns whether to look for more
+ * Reads a file in order. Two buffers let the next chunk be read while the current one is used.
+ * @param source an open file, which is closed at the end, or a path, which is opened with `openFile`
+ * @param grows called at the end of the file, with the number of bytes read; returns whether to try to read more
  */
 async function* transientFileChunks(source, grows = () => Promise.resolve(false)) {
     const file = typeof source === 'string' ? await openFile(source) : source;
@@ -36198,7 +35812,7 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
             if (length === 0)
                 return;
             filling = fill(other);
-            filling.catch(() => undefined); // thrown when its turn comes
+            filling.catch(() => undefined); // thrown when awaited
             yield current.subarray(0, length);
             [current, other] = [other, current];
         }
@@ -36209,35 +35823,32 @@ async function* transientFileChunks(source, grows = () => Promise.resolve(false)
         await file.close();
     }
 }
-/** Appends a chunk, and uses its memory until it is written. Throws the filesystem's errors. */
+/** Appends a chunk, whose memory is in use until it is written. Throws the filesystem's errors. */
 async function writeAll(file, chunk) {
     const bytes = viewOf(chunk);
     for (let written = 0; written < bytes.length;) {
         written += (await file.write(bytes, written)).bytesWritten;
     }
 }
-/** @param root where they are made */
+/** @param root the folder to create them in */
 function tempDirs(root) {
-    const made = [];
+    const made = new AsyncDisposableStack();
     return {
-        make: async () => {
-            const dir = await makeTempDir(root);
-            made.push(dir);
-            return dir.path;
-        },
-        [Symbol.asyncDispose]: async () => {
-            for (const dir of made.splice(0))
-                await dir[Symbol.asyncDispose]();
-        },
+        /** Creates another folder, and returns its path. */
+        make: async () => made.use(await makeTempDir(root)).path,
+        [Symbol.asyncDispose]: () => made.disposeAsync(),
     };
 }
 const isTempDir = new RegExp(`^image-handover-(${locks/* livingNamePattern */.hd})$`);
 /**
- * Makes a new folder in `root` that only its owner can read. Removes folders that killed steps of this user left there. Throws the system's
- * error when `root` can't be written.
+ * Creates a folder in `root` that only its owner can read, and that is removed at the end of its scope. Also removes folders that killed
+ * steps of this user left there. Throws the system's error if `root` can't be written.
  */
 async function makeTempDir(root) {
-    await removeRemains(root);
+    await removeOwn(root, async (name, found) => {
+        const owner = isTempDir.exec(name)?.[1];
+        return owner !== undefined && found.isDirectory() && (0,locks/* isDead */.XU)(owner);
+    });
     const own = await (0,locks/* livingName */.$Q)();
     const path = (0,external_node_path_.join)(root, `image-handover-${own.name}`);
     const folder = makeOwnFolder(path);
@@ -36251,65 +35862,129 @@ async function makeTempDir(root) {
         },
     };
 }
-function removeRemains(root) {
-    return removeOwn(root, async (name, kind) => {
-        const owner = isTempDir.exec(name)?.[1];
-        return owner !== undefined && kind === 'folder' && (0,locks/* isDead */.XU)(owner);
-    });
-}
 
 
 /***/ }),
 
-/***/ 1344:
+/***/ 2792:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
-
-// EXPORTS
-__nccwpck_require__.d(__webpack_exports__, {
-  XU: () => (/* binding */ isDead),
-  $Q: () => (/* binding */ livingName),
-  hd: () => (/* binding */ livingNamePattern),
-  TL: () => (/* binding */ lockKey)
-});
-
-// UNUSED EXPORTS: awaitKey, holderOf, isOfAnotherScope
-
-// EXTERNAL MODULE: external "node:crypto"
-var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: external "node:events"
-var external_node_events_ = __nccwpck_require__(8474);
-// EXTERNAL MODULE: external "node:fs/promises"
-var promises_ = __nccwpck_require__(1455);
-// EXTERNAL MODULE: external "node:net"
-var external_node_net_ = __nccwpck_require__(7030);
-// EXTERNAL MODULE: external "node:timers/promises"
-var external_node_timers_promises_ = __nccwpck_require__(8500);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
-// EXTERNAL MODULE: external "node:fs"
-var external_node_fs_ = __nccwpck_require__(3024);
-;// CONCATENATED MODULE: ./build/shared/bytes/lock-holder.js
+/* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   $Q: () => (/* binding */ livingName),
+/* harmony export */   TL: () => (/* binding */ lockKey),
+/* harmony export */   XU: () => (/* binding */ isDead),
+/* harmony export */   hd: () => (/* binding */ livingNamePattern)
+/* harmony export */ });
+/* unused harmony exports holderOf, awaitKey, isOfAnotherScope */
+/* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
+/* harmony import */ var node_events__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(8474);
+/* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3024);
+/* harmony import */ var node_fs_promises__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1455);
+/* harmony import */ var node_net__WEBPACK_IMPORTED_MODULE_4__ = __nccwpck_require__(7030);
+/* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_5__ = __nccwpck_require__(8500);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_6__ = __nccwpck_require__(3205);
 
 
 
 
-// Any process of this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
-// answers connections to its lock. Linux shows which process has it: to root for all processes, to other users for their own.
-/** The answer of a step of this project to a connection to its lock. */
+
+
+
+
+/**
+ * Locks a key among the processes of this project on this host. The lock is a socket in Linux's abstract namespace (unix(7)): it ends with
+ * the process, and leaves no file. On other systems, and between containers, nothing is locked.
+ * @param inDoubt the result if the key can't be tried, for instance because this process can't open another socket
+ * @returns the lock, or undefined if another process holds it
+ */
+async function lockKey(key, inDoubt) {
+    const lock = await tryLock(key);
+    if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken'))
+        return undefined;
+    return lock === 'unknown' ? noLock : lock;
+}
+const noLock = { [Symbol.asyncDispose]: () => Promise.resolve() };
+/** Returns the name of a lock's socket, without the leading zero byte. */
+function socketName(key) {
+    return `image-handover-${(0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`;
+}
+async function tryLock(key) {
+    if (process.platform !== 'linux')
+        return noLock;
+    const server = (0,node_net__WEBPACK_IMPORTED_MODULE_4__.createServer)((socket) => {
+        socket.on('error', () => undefined);
+        socket.end(lockGreeting, () => void socket.destroy());
+    });
+    server.listen(`\0${socketName(key)}`);
+    try {
+        await (0,node_events__WEBPACK_IMPORTED_MODULE_1__.once)(server, 'listening');
+    }
+    catch (error) {
+        return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_6__/* .systemCodeOf */ .c7)(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
+    }
+    return server.unref();
+}
+/** Describes the process that holds a key, for a message. */
+async function holderOf(key) {
+    return (await lockHolder(key)).words;
+}
+// Every step ends eventually, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
+const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
+const bindEveryMs = 100;
+const lookEveryMs = 2000;
+/** Waits for a key, and locks it like `lockKey`. Undefined after too long, or if nothing can be locked. Throws an AbortError. */
+async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
+    const began = performance.now();
+    // A busy step may answer late once; this must not shorten the wait.
+    const since = { 'this-user': began, 'other-user': began, stranger: began };
+    let lookedMs = -Infinity;
+    let lastWords = '';
+    for (;;) {
+        const lock = await tryLock(key);
+        if (lock === 'unknown')
+            return undefined;
+        if (lock !== 'taken')
+            return lock;
+        if (performance.now() - lookedMs >= lookEveryMs) {
+            const { words, kind } = await lockHolder(key);
+            lookedMs = performance.now();
+            if (words !== lastWords)
+                onWait(words);
+            lastWords = words;
+            if (kind !== 'stranger')
+                since.stranger = lookedMs;
+            if (kind === 'this-user')
+                since['other-user'] = lookedMs;
+            if (lookedMs - since[kind] >= waits[kind]) {
+                onGiveUp(words);
+                return undefined;
+            }
+        }
+        await sleep(bindEveryMs, undefined, { signal });
+    }
+}
+// Any process on this machine can bind any name in the abstract namespace, so any process may hold a lock. A step of this project
+// answers connections to its lock. Linux shows which process holds it: root sees all processes, other users only their own.
+/** What a step of this project sends to each connection to its lock. */
 const lockGreeting = 'image-handover\n';
-/** @param socketName name of the lock's socket in Linux' abstract namespace (unix(7)), without the zero byte in front */
-async function lock_holder_lockHolder(socketName) {
-    const [greets, found] = [await isGreeted(socketName), processOf(socketName)];
-    const isThisUser = found?.uids.every((uid) => uid === process.getuid?.()) === true;
+async function lockHolder(key) {
+    const name = socketName(key);
+    const greets = await isGreeted(name);
+    const pid = processOf(name);
+    if (pid === undefined)
+        return { words: 'a process of another user or container', kind: greets ? 'other-user' : 'stranger' };
+    // proc_pid_status(5), Uid: real, effective, saved set and filesystem. A setuid program's real UID is that of the user who runs it.
+    const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
+    const command = quoteForeign(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
+    const step = uids.every((uid) => uid === process.getuid?.()) ? 'this-user' : 'other-user';
     return {
-        words: found?.words ?? 'a process of another user or container',
-        kind: !greets ? 'stranger' : isThisUser ? 'this-user' : 'other-user',
+        words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`,
+        kind: greets ? step : 'stranger',
     };
 }
 const answerMs = 2000;
-async function isGreeted(socketName) {
-    const socket = connect({ path: `\0${socketName}` });
+async function isGreeted(name) {
+    const socket = connect({ path: `\0${name}` });
     const timer = setTimeout(() => void socket.destroy(), answerMs);
     let answer = '';
     try {
@@ -36328,136 +36003,41 @@ async function isGreeted(socketName) {
     }
     return answer === lockGreeting;
 }
-function processOf(socketName) {
+function processOf(name) {
     // proc_net(5), /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path. An abstract name begins with `@`. The connections
-    // have the same name; the flag says which socket takes them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
-    const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${socketName}$`, 'm');
+    // have the same name; the flag marks the socket that accepts them (linux, include/uapi/linux/net.h, __SO_ACCEPTCON).
+    const listening = new RegExp(`^\\S+ \\S+ \\S+ 00010000 \\S+ \\S+ +(\\d+) @${name}$`, 'm');
     const inode = listening.exec(readText('/proc/net/unix'))?.[1];
     if (inode === undefined)
         return undefined;
-    const pid = attempt(() => readdirSync('/proc'), [])
-        .filter((name) => /^\d+$/.test(name))
-        .find((name) => hasSocket(name, inode));
-    return pid === undefined ? undefined : describeProcess(pid);
+    return attempt(() => readdirSync('/proc'), []).find((pid) => /^\d+$/.test(pid) && hasSocket(pid, inode));
 }
 function hasSocket(pid, inode) {
     const folder = `/proc/${pid}/fd`;
     return attempt(() => readdirSync(folder), []).some((name) => attempt(() => readlinkSync(`${folder}/${name}`), '') === `socket:[${inode}]`);
 }
-function describeProcess(pid) {
-    // proc_pid_status(5), Uid: real, effective, saved set and filesystem; a setuid program's real one is its user's.
-    const uids = (/^Uid:\s*(.*)$/m.exec(readText(`/proc/${pid}/status`))?.[1] ?? '').split(/\s+/).map(Number);
-    const command = quoteForeign(readText(`/proc/${pid}/cmdline`).replaceAll('\0', ' '), 120);
-    return { words: `process ${pid} of uid ${String(uids[0])}${command === '' ? '' : ` (${command})`}`, uids };
-}
 function readText(path) {
     return attempt(() => readFileSync(path, 'utf8'), '');
 }
-
-;// CONCATENATED MODULE: ./build/shared/bytes/locks.js
-
-
-
-
-
-
-
-/**
- * Locks a key among the processes of this project on this host. The lock is a socket in Linux' abstract namespace (unix(7)): it ends with
- * the process, and leaves no file. On other systems, and between containers, nothing is locked.
- * @param inDoubt the result when the key can't be tried, for instance because this process can't open another socket
- * @returns the lock, or undefined when another process has it
- */
-async function lockKey(key, inDoubt) {
-    const lock = await tryLock(key);
-    if (lock === 'taken' || (lock === 'unknown' && inDoubt === 'taken'))
-        return undefined;
-    return lock === 'unknown' ? noLock : lock;
-}
-const noLock = { [Symbol.asyncDispose]: () => Promise.resolve() };
-function socketName(key) {
-    return `image-handover-${(0,external_node_crypto_.createHash)('sha256').update(key).digest('hex').slice(0, 32)}`;
-}
-async function tryLock(key) {
-    if (process.platform !== 'linux')
-        return noLock;
-    const server = (0,external_node_net_.createServer)((socket) => {
-        socket.on('error', () => undefined);
-        socket.end(lockGreeting, () => void socket.destroy());
-    });
-    server.listen(`\0${socketName(key)}`);
-    try {
-        await (0,external_node_events_.once)(server, 'listening');
-    }
-    catch (error) {
-        return (0,errors/* systemCodeOf */.c7)(error) === 'EADDRINUSE' ? 'taken' : 'unknown';
-    }
-    server.unref();
-    return {
-        [Symbol.asyncDispose]: () => new Promise((resolve) => {
-            server.close(() => resolve());
-        }),
-    };
-}
-/** Names the process that has a key, for a message. */
-async function holderOf(key) {
-    return (await lockHolder(socketName(key))).words;
-}
-// A step ends, and unlocks its keys. Other users can hold a key forever, so the wait for them is short.
-const usualWaits = { 'this-user': 60 * 60_000, 'other-user': 2 * 60_000, stranger: 10_000 };
-const bindEveryMs = 100;
-const lookEveryMs = 2000;
-/**
- * Locks a key like `lockKey`, as soon as it is free.
- * @returns the lock; undefined when that took too long, and when nothing can be locked
- * @throws AbortError when the signal is aborted
- */
-async function awaitKey(key, { signal, onWait, onGiveUp, waits = usualWaits }) {
-    const began = performance.now();
-    // A busy step may once answer late, which doesn't shorten the wait.
-    const since = { 'this-user': began, 'other-user': began, stranger: began };
-    let lookedMs = -Infinity;
-    let lastWords = '';
-    for (;;) {
-        const lock = await tryLock(key);
-        if (lock === 'unknown')
-            return undefined;
-        if (lock !== 'taken')
-            return lock;
-        if (performance.now() - lookedMs >= lookEveryMs) {
-            const { words, kind } = await lockHolder(socketName(key));
-            lookedMs = performance.now();
-            if (words !== lastWords)
-                onWait(words);
-            lastWords = words;
-            if (kind !== 'stranger')
-                since.stranger = lookedMs;
-            if (kind === 'this-user')
-                since['other-user'] = lookedMs;
-            if (lookedMs - since[kind] >= waits[kind]) {
-                onGiveUp(words);
-                return undefined;
-            }
-        }
-        await sleep(bindEveryMs, undefined, { signal });
-    }
-}
-/** The form of a living name, as part of a regular expression. */
+/** Matches a living name, as part of a regular expression. */
 const livingNamePattern = '[0-9a-f]{8}-[0-9a-f]{32}';
-/** Makes a name from the scope of its lock and 128 random bits. */
+/**
+ * Creates a name from its lock's scope and 128 random bits, unique until it is disposed of. The name alone shows whether its process is
+ * still running.
+ */
 async function livingName() {
-    const random = (0,external_node_crypto_.randomBytes)(16).toString('hex');
+    const random = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(16).toString('hex');
     const scope = await lockScope();
     const name = `${scope ?? unknownScope()}-${random}`;
     const lock = await tryLock(name);
     const isLocked = scope !== undefined && typeof lock !== 'string';
     return {
-        // Without a lock, the name must not have this scope: then it would look unlocked.
+        // Without a lock, the name must not have this scope, or its process would seem to have ended.
         name: isLocked ? name : `${unknownScope()}-${random}`,
         [Symbol.asyncDispose]: () => (typeof lock === 'string' ? Promise.resolve() : lock[Symbol.asyncDispose]()),
     };
 }
-/** Whether a living name's process has ended, or has disposed of it; false in doubt. */
+/** Returns whether a living name's process has ended or disposed of it; false if unknown. */
 async function isDead(name) {
     if (process.platform !== 'linux' || (await isOfAnotherScope(name)))
         return false;
@@ -36467,19 +36047,19 @@ async function isDead(name) {
     await lock[Symbol.asyncDispose]();
     return true;
 }
-/** Whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
+/** Returns whether a living name may be from another host, boot or container, whose processes can't be seen from here. */
 async function isOfAnotherScope(name) {
     const scope = await lockScope();
     return scope === undefined || !name.startsWith(`${scope}-`);
 }
-/** Names the scope of a lock, this boot and network namespace; undefined when it is unknown. */
+/** Names the scope of a lock: this boot and network namespace; undefined if unknown. */
 async function lockScope() {
-    const parts = [(0,promises_.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,promises_.readlink)('/proc/self/ns/net')];
+    const parts = [(0,node_fs_promises__WEBPACK_IMPORTED_MODULE_3__.readFile)('/proc/sys/kernel/random/boot_id', 'utf8'), (0,node_fs_promises__WEBPACK_IMPORTED_MODULE_3__.readlink)('/proc/self/ns/net')];
     const found = await Promise.all(parts).catch(() => undefined);
-    return found === undefined ? undefined : (0,external_node_crypto_.createHash)('sha256').update(found.join()).digest('hex').slice(0, 8);
+    return found === undefined ? undefined : (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update(found.join()).digest('hex').slice(0, 8);
 }
 function unknownScope() {
-    return (0,external_node_crypto_.randomBytes)(4).toString('hex');
+    return (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(4).toString('hex');
 }
 
 
@@ -36507,7 +36087,7 @@ class Checksum {
         this.#hash.update((0,_chunks_js__WEBPACK_IMPORTED_MODULE_1__/* .viewOf */ .du)(chunk));
         this.size += chunk.length;
     }
-    /** Returns what was added; nothing can be added after that. */
+    /** Returns the size and digest of all added bytes. Nothing can be added after that. */
     found() {
         return { size: this.size, digest: `sha256:${this.#hash.digest('hex')}` };
     }
@@ -36531,9 +36111,9 @@ async function drain(chunks) {
         ;
 }
 /**
- * Returns the same chunks, and checks at their end that they had a size and a digest.
- * @param expected a size in bytes; undefined values are not checked
- * @param refuse makes the error from what was found; chunks beyond the size are not read
+ * Returns the same chunks, and checks their size and digest at the end.
+ * @param expected a size in bytes and a digest; undefined values are not checked
+ * @param refuse creates the error from the size and digest that were found; chunks beyond the expected size are not read
  */
 async function* verifiedChunks(chunks, { size = Infinity, digest }, refuse) {
     const checksum = new Checksum();
@@ -36585,8 +36165,8 @@ const external_node_child_process_namespaceObject = __WEBPACK_EXTERNAL_createReq
 var external_node_events_ = __nccwpck_require__(8474);
 // EXTERNAL MODULE: ./node_modules/@actions/io/lib/io.js
 var io = __nccwpck_require__(8701);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/json.js
@@ -36601,22 +36181,17 @@ var base_text = __nccwpck_require__(1453);
 
 
 
-// A program that stores docker's logins (docker/docker-credential-helpers). Its output may contain a password, so no message contains the
-// output.
-// A helper that opens a browser or a prompt never returns here.
+// A credential helper is a program that stores docker's logins (docker/docker-credential-helpers). Its output may contain a password, so
+// no message quotes it.
+// A helper that opens a browser or a prompt never returns on a runner.
 const answerMs = 60_000;
-// Its children may keep its output open.
+// The helper's children may keep its output open.
 const streamMs = 500;
 const mostBytes = 1024 * 1024;
-/**
- * Requests the login of a registry from a helper.
- * @param key docker's name for the registry
- * @returns undefined if it has none
- * @throws HandoverError `registry-failed` if it can't run, fails, or returns anything else; the signal's reason
- */
+/** Returns the login under docker's name for the registry, or undefined. Throws `registry-failed`, or the signal's reason. */
 async function askHelper(name, key, signal) {
     if (!/^[\w.-]+$/.test(name))
-        throw badHelper(name, 'that is not a valid name of a program');
+        throw badHelper(name, 'that is not a valid program name');
     const program = `docker-credential-${name}`;
     const path = await (0,io/* which */.K7)(program, false);
     if (path === '')
@@ -36636,44 +36211,31 @@ async function askHelper(name, key, signal) {
 }
 async function run(name, path, key, signal) {
     signal.throwIfAborted();
-    const child = (0,external_node_child_process_namespaceObject.spawn)(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
     const limit = AbortSignal.timeout(answerMs);
-    const ends = AbortSignal.any([signal, limit]);
-    const end = () => {
+    // Not `execFile`: it would read and limit what the helper tells its user.
+    const child = (0,external_node_child_process_namespaceObject.spawn)(path, ['get'], { stdio: ['pipe', 'pipe', 'ignore'] });
+    const close = () => void child.stdout.destroy();
+    const ending = (0,external_node_events_.addAbortListener)(AbortSignal.any([signal, limit]), () => {
         if (child.pid !== undefined && child.exitCode === null)
             (0,forced_end/* killTree */.TP)(child.pid);
-        child.stdout.destroy();
-    };
-    ends.addEventListener('abort', end, { once: true });
-    child.stdin.on('error', () => undefined).end(key);
-    child.once('exit', () => setTimeout(() => child.stdout.destroy(), streamMs).unref());
-    try {
-        const [stdout] = await Promise.all([read(child.stdout), (0,external_node_events_.once)(child, 'exit')]);
-        ends.throwIfAborted();
-        return { exitCode: child.exitCode, stdout };
-    }
-    catch (error) {
-        if (signal.aborted)
-            throw (0,errors/* asError */.zR)(signal.reason);
-        throw badHelper(name, limit.aborted ? `it gave no answer within ${String(answerMs / 1000)} s` : (0,errors/* messageOf */.bD)(error));
-    }
-    finally {
-        ends.removeEventListener('abort', end);
-        end();
-    }
-}
-async function read(stdout) {
-    const chunks = [];
-    let size = 0;
-    stdout.on('data', (chunk) => {
-        size += chunk.length;
-        if (size <= mostBytes)
-            chunks.push(chunk);
-        else
-            stdout.destroy();
+        close();
     });
-    await (0,external_node_events_.once)(stdout, 'close');
-    return Buffer.concat(chunks).toString();
+    child.once('exit', () => setTimeout(close, streamMs).unref());
+    child.stdin.on('error', () => undefined).end(key);
+    let stdout = '';
+    child.stdout.setEncoding('utf8').on('data', (part) => {
+        stdout += part;
+        if (stdout.length > mostBytes)
+            close();
+    });
+    const failure = await (0,external_node_events_.once)(child, 'close').then(() => (stdout.length > mostBytes ? 'its output is too long' : undefined), errors/* messageOf */.bD);
+    ending[Symbol.dispose]();
+    signal.throwIfAborted();
+    if (limit.aborted)
+        throw badHelper(name, `it did not answer within ${String(answerMs / 1000)} s`);
+    if (failure !== undefined)
+        throw badHelper(name, failure);
+    return { exitCode: child.exitCode, stdout };
 }
 function badHelper(name, why) {
     return new errors/* HandoverError */.Cu('registry-failed', `Docker’s configuration has logins in "${(0,base_text/* quoteForeign */.xS)(name)}", which failed: ${(0,base_text/* quoteForeign */.xS)(why, 200)}.`, 'Put that program on PATH and test it on this runner (its output may contain a password and isn’t shown here), or set ' +
@@ -36690,7 +36252,7 @@ function badHelper(name, why) {
 /* harmony export */   A: () => (/* binding */ parseExpectedDigest),
 /* harmony export */   q: () => (/* binding */ requireExpected)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _image_digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
 /* harmony import */ var _image_platform_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4851);
@@ -36699,10 +36261,7 @@ function badHelper(name, why) {
 
 
 const revisionLabel = 'org.opencontainers.image.revision';
-/**
- * Reads the input `expected-config-digest`.
- * @throws HandoverError `invalid-input`
- */
+/** @throws HandoverError `invalid-input` for the input `expected-config-digest` */
 function parseExpectedDigest(text) {
     const digest = (0,_image_digest_js__WEBPACK_IMPORTED_MODULE_1__/* .parseDigest */ .m)(text);
     if (digest !== undefined)
@@ -36710,7 +36269,7 @@ function parseExpectedDigest(text) {
     throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`The input \`expected-config-digest\` is "${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .quoteForeign */ .xS)(text)}"; expected sha256:<64 hex digits>.`, 'Give it the output `config-digest` of export-image: ${{ needs.build.outputs.config-digest }}.');
 }
 /**
- * Compares images with what the inputs expect of them. The expected config digest is that of the first image.
+ * Compares images with the inputs' expectations. The expected config digest applies to the first image.
  * @throws HandoverError `image-mismatch`, `revision-mismatch`, `platform-mismatch`
  */
 function requireExpected({ expectedConfigDigest, expectedRevision, host }, images) {
@@ -36751,13 +36310,14 @@ function requireRevision(expected, found) {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
 /* harmony export */   JN: () => (/* binding */ readAnswer),
+/* harmony export */   Ro: () => (/* binding */ hasStatus),
 /* harmony export */   cg: () => (/* binding */ serviceError),
 /* harmony export */   j$: () => (/* binding */ HttpError),
 /* harmony export */   x5: () => (/* binding */ refusal),
 /* harmony export */   yR: () => (/* binding */ readText)
 /* harmony export */ });
 /* harmony import */ var node_zlib__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8522);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_limits_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(2618);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 
@@ -36779,10 +36339,11 @@ class HttpError extends Error {
         this.retryAfterMs = retryAfterMs;
     }
 }
-/**
- * Reads an answer to its end, as text.
- * @throws HttpError when it is larger than any honest answer, or can't be unpacked
- */
+/** Whether an error is an answer with one of these statuses. */
+function hasStatus(error, ...statuses) {
+    return error instanceof HttpError && statuses.includes(error.status);
+}
+/** Reads an answer to its end, as text. Throws HttpError when it is larger than any honest answer, or can't be unpacked. */
 async function readAnswer({ statusCode: status, headers, body }) {
     const header = (name) => [headers[name] ?? ''].flat().join(', ');
     const chunks = [];
@@ -36804,10 +36365,7 @@ async function readAnswer({ statusCode: status, headers, body }) {
         throw new HttpError(status, 'not-gzip', `an answer that can't be unpacked: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}`);
     }
 }
-/**
- * Reads a small answer of the artifact service or its blob store.
- * @throws HttpError unless the status is a success
- */
+/** Reads a small answer of the artifact service or its blob store. Throws HttpError unless the status is a success. */
 async function readText(response) {
     const answer = await readAnswer(response);
     if (answer.status < 300)
@@ -36882,11 +36440,10 @@ function httpClient(proxies, signal, authority) {
             const dispatcher = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
             const common = { dispatcher, method, signal: ends, headersTimeout: answerMs };
             if (body === undefined || typeof body === 'string')
-                return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, ...(body === undefined ? {} : { body }) }));
-            const streamed = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
-            const length = { 'content-length': String(streamed.size) };
-            const chunks = node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(streamed.chunks);
-            return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: { ...headers, ...length }, body: chunks }));
+                return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers, body: body ?? null }));
+            const { size, chunks } = Buffer.isBuffer(body) ? { size: body.length, chunks: inPieces(body) } : body;
+            const sized = { ...headers, 'content-length': String(size) };
+            return watched(await (0,undici__WEBPACK_IMPORTED_MODULE_2__/* .request */ .Em)(url, { ...common, headers: sized, body: node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(chunks) }));
         },
         close: async () => {
             await Promise.all([...new Set([direct, plain, secure])].map((each) => each.destroy()));
@@ -36915,7 +36472,7 @@ function inPieces(body) {
 /* harmony export */   _j: () => (/* binding */ proxiesOf),
 /* harmony export */   sd: () => (/* binding */ proxyUrl)
 /* harmony export */ });
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -36925,10 +36482,9 @@ function proxiesOf(variable) {
         const name = names.find((each) => variable(each).trim() !== '');
         return name === undefined ? undefined : { variable: name, value: variable(name) };
     };
-    const [http, https] = [first('http_proxy', 'HTTP_PROXY'), first('https_proxy', 'HTTPS_PROXY')];
     return {
-        ...(http === undefined ? {} : { http }),
-        ...(https === undefined ? {} : { https }),
+        http: first('http_proxy', 'HTTP_PROXY'),
+        https: first('https_proxy', 'HTTPS_PROXY'),
         except: variable('no_proxy') || variable('NO_PROXY'),
     };
 }
@@ -36957,14 +36513,14 @@ function proxyUrl({ variable, value }) {
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
-/* harmony export */   Dm: () => (/* binding */ isTransientStatus),
 /* harmony export */   TG: () => (/* binding */ again),
+/* harmony export */   dR: () => (/* binding */ isFinal),
 /* harmony export */   dg: () => (/* binding */ isTransient),
 /* harmony export */   tK: () => (/* binding */ longestRetryAfterMs)
 /* harmony export */ });
 /* unused harmony exports retry, backoff */
 /* harmony import */ var node_timers_promises__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(8500);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(1453);
 /* harmony import */ var _answer_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(9147);
 
@@ -36972,18 +36528,18 @@ function proxyUrl({ variable, value }) {
 
 
 /** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
-async function retry(work, options) {
+async function retry(work, { attempts, delayMs, isRetryable, onRetry, signal }) {
     for (let attempt = 1;; attempt += 1) {
         try {
             return await work(attempt);
         }
         catch (error) {
-            options.signal?.throwIfAborted();
-            if (attempt >= options.attempts || !options.isRetryable(error))
+            signal?.throwIfAborted();
+            if (attempt >= attempts || !isRetryable(error))
                 throw error;
-            const delayMs = options.delayMs(attempt, error);
-            options.onRetry?.(error, attempt, delayMs);
-            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(delayMs, undefined, options.signal ? { signal: options.signal } : {});
+            const pauseMs = delayMs(attempt, error);
+            onRetry?.(error, attempt, pauseMs);
+            await (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(pauseMs, undefined, { signal });
         }
     }
 }
@@ -36991,10 +36547,9 @@ async function retry(work, options) {
 function backoff(firstMs, maxMs) {
     return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
-const transientStatus = [408, 429, 500, 502, 503, 504];
-/** Whether a service that answers with this status may give another answer in a moment. */
-function isTransientStatus(status) {
-    return transientStatus.includes(status);
+/** Whether a service that answers with this status will not give another answer in a moment. */
+function isFinal(status) {
+    return ![408, 429, 500, 502, 503, 504].includes(status);
 }
 // Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
 // certificate or this machine.
@@ -37006,7 +36561,7 @@ const transientCodes = [
 /** Whether the same request may succeed in a moment, after a lost connection, a time-out or a busy service. */
 function isTransient(error) {
     if (error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$)
-        return isTransientStatus(error.status);
+        return !isFinal(error.status);
     return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error) ?? '');
 }
 /**
@@ -37027,19 +36582,18 @@ const longestRetryAfterMs = 60_000;
 function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
     const { attempts, firstMs, longestMs } = policies[policy];
     const doubling = backoff(firstMs, longestMs);
-    const pauseMs = (attempt, error) => {
-        if (isAtOnce(error))
-            return 0;
-        const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
-        return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
-    };
     return retry(request, {
         attempts,
-        delayMs: pauseMs,
+        delayMs: (attempt, error) => {
+            if (isAtOnce(error))
+                return 0;
+            const wanted = error instanceof _answer_js__WEBPACK_IMPORTED_MODULE_2__/* .HttpError */ .j$ ? error.retryAfterMs : undefined;
+            return wanted === undefined ? doubling(attempt) : Math.min(wanted, longestRetryAfterMs);
+        },
         isRetryable: (error) => isAtOnce(error) || isRetryable(error),
         onRetry: (error, attempt, delayMs) => {
             const next = delayMs === 0 ? 'at once' : `in ${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_3__/* .formatDuration */ .a3)(delayMs)}`;
-            onRetry(`${what()}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
+            onRetry(`${what}: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .messageOf */ .bD)(error)}; attempt ${String(attempt)} of ${String(attempts)}, the next ${next}.`);
         },
         signal,
     });
@@ -37052,6 +36606,7 @@ function again(policy, request, { what, onRetry, signal, isRetryable = isTransie
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 /* harmony export */ __nccwpck_require__.d(__webpack_exports__, {
+/* harmony export */   HB: () => (/* binding */ maskedUrl),
 /* harmony export */   ZZ: () => (/* binding */ field),
 /* harmony export */   by: () => (/* binding */ UnknownAnswer),
 /* harmony export */   iB: () => (/* binding */ signedUrl),
@@ -37067,18 +36622,18 @@ class UnknownAnswer extends Error {
     name = 'UnknownAnswer';
 }
 /**
- * Returns a function that makes one request to a service.
- * It throws HttpError for a refusal, and UnknownAnswer for an answer that isn't a JSON object.
+ * @param origin the address of all services, without a trailing slash
+ * @param service the full name of one of them
+ * @returns makes one request to a service; throws HttpError for a refusal, and UnknownAnswer unless the answer is a JSON object
  */
-function twirp(http, { origin, service, token, answerMs }) {
-    return async (method, body, signal) => {
+function twirp(http, { origin, service, token }) {
+    return async (method, body, ends) => {
         const response = await http.send({
             method: 'POST',
             url: `${origin}/twirp/${service}/${method}`,
             headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
             body: JSON.stringify(body),
-            ...(signal === undefined ? {} : { signal }),
-            ...(answerMs === undefined ? {} : { answerMs }),
+            ...ends,
         });
         const value = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .parseJson */ .qF)(await (0,_answer_js__WEBPACK_IMPORTED_MODULE_1__/* .readText */ .yR)(response));
         if (!(0,_base_json_js__WEBPACK_IMPORTED_MODULE_0__/* .isObject */ .Gv)(value))
@@ -37086,15 +36641,25 @@ function twirp(http, { origin, service, token, answerMs }) {
         return value;
     };
 }
-/** Returns a field of an answer: in snake_case or in camelCase (protobuf's JSON allows both). */
-function field(from, snake, camel) {
-    return from[snake] ?? from[camel];
+/** Returns a field of an answer by its name in snake_case. It may also be in camelCase (protobuf's JSON allows both). */
+function field(from, name) {
+    return from[name] ?? from[name.replace(/_(.)/g, (_, letter) => letter.toUpperCase())];
 }
 /** Returns the value if it is a signed URL; throws UnknownAnswer otherwise. */
 function signedUrl(value, method) {
-    if (typeof value === 'string' && URL.canParse(value) && /^https?:$/.test(new URL(value).protocol))
+    if (typeof value === 'string' && /^https?:$/.test(URL.parse(value)?.protocol ?? ''))
         return value;
     throw new UnknownAnswer(`${method}: no signed URL`);
+}
+/** Returns the same URL after masking its signature: in the URL's form, which can be printed, and in that of `URLSearchParams`. */
+function maskedUrl(url, maskSecret) {
+    const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
+    const { searchParams } = new URL(url);
+    for (const form of new Set([signature(url), signature(`?${searchParams.toString()}`)])) {
+        if (form !== undefined)
+            maskSecret(form);
+    }
+    return url;
 }
 
 
@@ -37110,7 +36675,7 @@ function signedUrl(value, method) {
 /* harmony export */   rg: () => (/* binding */ chooseWanted)
 /* harmony export */ });
 /* unused harmony exports requireArtifactName, matchesPattern */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
@@ -37125,37 +36690,21 @@ function requireArtifactName(name) {
     const why = wrong === undefined ? 'it is empty' : `it contains ${JSON.stringify(wrong)}`;
     throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_1__/* .quoteForeign */ .xS)(name)}" is not a valid name of an artifact: ${why}.`, 'Set `artifact-name` without any of " : < > | * ? \\ / and without line ends, such as docker-image-pr-1.');
 }
-/** Returns whether a text is a pattern for names: it has a `*` (any characters) or a `?` (one character). */
+/** Returns whether a text is a pattern for names: it contains a `*` (any characters) or a `?` (one character). */
 function isPattern(text) {
     return /[*?]/.test(text);
 }
-/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is at most proportional to both lengths. */
+/** Returns whether a pattern matches a name. Only `*` and `?` are special. The time is proportional to both lengths. */
 function matchesPattern(pattern, name) {
-    let at = 0;
-    let position = 0;
-    // The position of the last `*`, and of the end of its match.
-    let star = -1;
-    let swallowed = 0;
-    while (position < name.length) {
-        if (pattern[at] === '*') {
-            star = at;
-            at += 1;
-            swallowed = position;
-        }
-        else if (pattern[at] === '?' || pattern[at] === name[position]) {
-            at += 1;
-            position += 1;
-        }
-        else if (star >= 0) {
-            swallowed += 1;
-            position = swallowed;
-            at = star + 1;
-        }
-        else {
-            return false;
-        }
+    // Whether the part of the pattern read so far matches the first `length` characters of the name.
+    let matches = Array.from({ length: name.length + 1 }, (_, length) => length === 0);
+    for (const mark of pattern.split('')) {
+        const shortest = matches.indexOf(true);
+        matches = matches.map((_, length) => mark === '*'
+            ? shortest >= 0 && length >= shortest
+            : matches[length - 1] === true && (mark === '?' || mark === name[length - 1]));
     }
-    return /^\**$/.test(pattern.slice(at));
+    return matches.at(-1) === true;
 }
 // A wanted artifact is given by its name, a pattern, or `id:` and its id, which can't be a name.
 const wantedId = /^id:(\d+)$/;
@@ -37169,7 +36718,7 @@ function isWanted(wanted, { id, name }) {
     return wantedNumber === undefined ? matchesPattern(wanted, name) : wantedNumber === String(id);
 }
 /**
- * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Each is returned once.
+ * Decides which artifacts are wanted: those with the ids, or else with the names or patterns. Returns each once.
  * @throws HandoverError `invalid-input`
  */
 function chooseWanted(names, ids) {
@@ -37181,19 +36730,11 @@ function chooseWanted(names, ids) {
         return [...new Set(ids)].map((id) => `id:${id}`);
     if (names.length === 0)
         throw (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)('The input `artifact-name` is empty.', 'Leave it out for `docker-image`.');
-    names.forEach(requireNameOrPattern);
+    for (const name of names) {
+        const parts = isPattern(name) ? name.split(/[*?]+/).filter((part) => part !== '') : [name];
+        parts.forEach(requireArtifactName);
+    }
     return [...new Set(names)];
-}
-/**
- * Checks a name or a pattern of artifacts.
- * @throws HandoverError `invalid-input`
- */
-function requireNameOrPattern(text) {
-    if (!isPattern(text))
-        requireArtifactName(text);
-    for (const part of text.split(/[*?]+/))
-        if (part !== '')
-            requireArtifactName(part);
 }
 
 
@@ -37206,21 +36747,25 @@ function requireNameOrPattern(text) {
 /* harmony export */   Bc: () => (/* binding */ isDigest),
 /* harmony export */   PF: () => (/* binding */ blobName),
 /* harmony export */   Zg: () => (/* binding */ isOtherDigest),
+/* harmony export */   ep: () => (/* binding */ blobDigest),
 /* harmony export */   m: () => (/* binding */ parseDigest),
 /* harmony export */   ol: () => (/* binding */ digestOf)
 /* harmony export */ });
 /* unused harmony export hexOf */
 /* harmony import */ var node_crypto__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(7598);
 
-const pattern = /^sha256:[0-9a-f]{64}$/;
 function isDigest(text) {
-    return typeof text === 'string' && pattern.test(text);
+    return typeof text === 'string' && /^sha256:[0-9a-f]{64}$/.test(text);
 }
-/** Whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
+/** Returns whether a text is a digest of another algorithm, such as `sha512:…` (OCI image-spec, descriptor.md, "Digests"). */
 function isOtherDigest(text) {
     return (typeof text === 'string' && !text.startsWith('sha256:') && /^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[\w=-]{32,}$/.test(text));
 }
-/** Takes `sha256:<hex>` or the bare hex that some clients print. Returns undefined for anything else. */
+/** Returns the digest in the path of a blob in an OCI layout or a tarball; undefined for another path. */
+function blobDigest(path) {
+    return parseDigest(/^blobs\/sha256\/([0-9a-f]{64})$/.exec(path)?.[1] ?? '');
+}
+/** Parses `sha256:<hex>`, or the bare hex that some clients print. Returns undefined for anything else. */
 function parseDigest(text) {
     const full = text.includes(':') ? text : `sha256:${text}`;
     return isDigest(full) ? full : undefined;
@@ -37247,7 +36792,7 @@ function digestOf(bytes) {
 /* harmony export */   gQ: () => (/* binding */ explainRunner)
 /* harmony export */ });
 /* unused harmony exports runnerPlatform, parseEngineName, requireDocker */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 
 
 /** Returns the next step after an exchange with the services of the workflow's host failed. */
@@ -37259,7 +36804,6 @@ const architectures = new Map([
     ['X64', 'amd64'],
     ['ARM64', 'arm64'],
 ]);
-const supported = 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64).';
 /**
  * The platform of the containers that fit this machine: Linux, even where it runs in a virtual machine.
  * @throws HandoverError `unsupported-host` when the runner is neither X64 nor ARM64
@@ -37270,10 +36814,8 @@ function runnerPlatform({ architecture }) {
         return { os: 'linux', architecture: known };
     throw new HandoverError('unsupported-host', `\`platform: native\` needs a runner that is X64 or ARM64; RUNNER_ARCH is "${quoteForeign(architecture)}".`, 'Set `platform` to the platform of the image, such as linux/arm64.');
 }
-/**
- * Explains an error by the runner, if that is the cause. Most Windows and macOS runners, and those of other architectures, have no engine
- * for Linux containers.
- */
+// Most Windows and macOS runners, and those of other architectures, have no engine for Linux containers.
+/** Explains an error by the runner, if that is the cause. */
 function explainRunner(error, { os, architecture }) {
     const isUsual = (os === 'Linux' && architectures.has(architecture)) || os === '';
     if (isUsual || !(error instanceof _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu))
@@ -37281,7 +36823,7 @@ function explainRunner(error, { os, architecture }) {
     const { code } = error;
     if (code !== 'docker-unavailable' && !(code === 'builder-unsupported' && os === 'Windows'))
         return error;
-    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, `${supported} Or start an engine with Linux containers on this runner in a step before.`, error);
+    return new _base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .HandoverError */ .Cu('unsupported-host', `This runner is ${os} ${architecture}, and has no engine that serves: ${error.message}`, 'Use a Linux runner such as ubuntu-latest (amd64) or ubuntu-24.04-arm (arm64). Or start an engine with Linux containers on this runner in a step before.', error);
 }
 /** @throws HandoverError `invalid-input` when the text is neither `docker` nor `podman` */
 function parseEngineName(text) {
@@ -37311,6 +36853,7 @@ function requireDocker(engine, what) {
 // EXPORTS
 __nccwpck_require__.d(__webpack_exports__, {
   fT: () => (/* binding */ configFault),
+  KD: () => (/* binding */ contentsOf),
   Qe: () => (/* binding */ formatIndex),
   Ez: () => (/* binding */ isAttestationOf),
   Ib: () => (/* binding */ mediaTypes),
@@ -37321,8 +36864,8 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // UNUSED EXPORTS: formatManifest, invalidLayout, isAttestation, isImageConfig, isIndex, isIndexDocument, layerMediaType, namesOf, parseArchiveManifest, requireConfigSize
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/json.js
 var json = __nccwpck_require__(604);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
@@ -37332,12 +36875,15 @@ var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/base/strict-json.js
 
 
+
 /** Reads a document of this shape, of at most `limits.jsonBytes`. A member that is null is kept as null: Go ignores it. */
 function readStrictJson(bytes, shape) {
     try {
         const text = textOf(bytes);
-        requireGrammar(text);
-        return { value: new Reader(text).document(shape) };
+        // Go and JavaScript accept the same grammar (RFC 8259). They differ only in how they interpret valid text.
+        if ((0,errors/* attempt */.CD)(() => JSON.parse(text), undefined) === undefined)
+            throw new Refusal('is not one JSON value');
+        return { value: new Reader(text).value(shape) };
     }
     catch (error) {
         if (error instanceof Refusal)
@@ -37350,68 +36896,55 @@ class Refusal extends Error {
 function textOf(bytes) {
     if (bytes.length > base_limits/* limits */.F.jsonBytes)
         throw new Refusal(`has more than ${String(base_limits/* limits */.F.jsonBytes)} bytes`);
-    try {
-        const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-        if (text.startsWith('\ufeff'))
-            throw new Refusal('begins with a byte-order mark');
-        return text;
-    }
-    catch (error) {
-        throw error instanceof Refusal ? error : new Refusal('is not UTF-8');
-    }
-}
-// Go and JavaScript accept the same grammar (RFC 8259): they differ only in what a valid text means.
-function requireGrammar(text) {
-    try {
-        JSON.parse(text);
-    }
-    catch {
-        throw new Refusal('is not one JSON value');
-    }
+    const text = (0,errors/* attempt */.CD)(() => new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes), undefined);
+    if (text === undefined)
+        throw new Refusal('is not UTF-8');
+    if (text.startsWith('\ufeff'))
+        throw new Refusal('begins with a byte-order mark');
+    return text;
 }
 /**
- * Folds a member name so that two names are equal here if they are equal to Go, which uses Unicode's simple folding (encoding/json,
+ * Folds a member name so that two names are equal here if they are equal in Go, which uses Unicode's simple folding (encoding/json,
  * fold.go). This folding is coarser for a few letters. `ſ` becomes s, and the Kelvin sign becomes k.
  */
 function foldedName(name) {
-    // Of ASCII, only capitals fold.
+    // In ASCII, only capitals fold.
     if (/^[ -@[-~]*$/.test(name))
         return name;
     return Array.from(name, (letter) => letter.toLowerCase().toUpperCase().toLowerCase()).join('');
 }
 const noMembers = {};
 const spellings = new WeakMap();
-/** The known names, by what they fold to. Worked out once for each shape: a document may have millions of objects. */
+/** Returns the known names by their folded form. Computed once per shape, because a document may have millions of objects. */
 function spellingsOf(members) {
     const found = spellings.get(members) ?? new Map(Object.keys(members).map((name) => [foldedName(name), name]));
     spellings.set(members, found);
     return found;
 }
-/** Reads a text whose grammar is valid. */
+/** Reads grammatically valid JSON. */
 class Reader {
     #text;
     #at = 0;
     #values = 0;
-    /** Where the reader is: the names and positions from the top. */
+    /** The path to the current value: names and positions from the top. */
     #path = [];
     constructor(text) {
         this.#text = text;
     }
-    document(shape) {
-        return this.#value(shape);
-    }
-    #inside(step, shape) {
+    /** @param fitsNull whether the value may be null here */
+    #inside(step, shape, fitsNull) {
         this.#path.push(step);
-        const value = this.#value(shape);
+        const value = this.value(shape);
+        if (value === null)
+            this.#require(fitsNull, shape);
         this.#path.pop();
         return value;
     }
-    #value(shape) {
-        const path = this.#path;
+    value(shape) {
         this.#values += 1;
         if (this.#values > base_limits/* limits */.F.jsonValues)
             throw new Refusal(`has more than ${String(base_limits/* limits */.F.jsonValues)} values`);
-        if (path.length > base_limits/* limits */.F.jsonDepth)
+        if (this.#path.length > base_limits/* limits */.F.jsonDepth)
             throw new Refusal(`is nested deeper than ${String(base_limits/* limits */.F.jsonDepth)} levels`);
         switch (this.#next()) {
             case '{':
@@ -37419,17 +36952,16 @@ class Reader {
             case '[':
                 return this.#list(shape);
             case '"':
-                requireType(shape === 'any' || shape === 'string', shape, path);
+                this.#require(shape === 'any' || shape === 'string', shape);
                 return this.#string();
             default:
                 return this.#word(shape);
         }
     }
     #object(shape) {
-        const path = this.#path;
         const isMap = typeof shape === 'object' && 'values' in shape;
         const known = typeof shape === 'object' && 'members' in shape ? shape.members : noMembers;
-        requireType(shape === 'any' || isMap || (typeof shape === 'object' && 'members' in shape), shape, path);
+        this.#require(shape === 'any' || isMap || known !== noMembers, shape);
         const names = new Map();
         const spelled = spellingsOf(known);
         const members = this.#items('}', () => {
@@ -37437,38 +36969,27 @@ class Reader {
             const key = isMap ? name : foldedName(name);
             const twin = names.get(key);
             if (twin !== undefined)
-                throw new Refusal(`has ${said(twin)} and ${said(name)} ${at(path)}, which is one name to an engine`);
+                throw new Refusal(`has ${said(twin)} and ${said(name)} ${this.#place()}, which engines treat as the same name`);
             const spelling = spelled.get(key) ?? name;
             if (spelling !== name)
-                throw new Refusal(`has ${said(name)} ${at(path)}, which is ${said(spelling)} to an engine`);
+                throw new Refusal(`has ${said(name)} ${this.#place()}, which is ${said(spelling)} to an engine`);
             if (name === '__proto__')
-                throw new Refusal(`has ${said(name)} ${at(path)}`);
+                throw new Refusal(`has ${said(name)} ${this.#place()}`);
             names.set(key, name);
             this.#next();
             this.#at += 1;
             const own = isMap ? shape.values : Object.hasOwn(known, name) ? (known[name] ?? 'any') : 'any';
-            const value = this.#inside(name, own);
-            // Go turns null into an empty string.
-            if (value === null && isMap)
-                requireType(own !== 'string', own, [...path, name]);
-            return [name, value];
+            // In a map, Go turns null into an empty string.
+            return [name, this.#inside(name, own, !isMap || own !== 'string')];
         });
         return Object.fromEntries(members);
     }
     #list(shape) {
-        const path = this.#path;
         const isList = typeof shape === 'object' && 'items' in shape;
-        requireType(shape === 'any' || isList, shape, path);
+        this.#require(shape === 'any' || isList, shape);
         const own = isList ? shape.items : 'any';
-        let position = 0;
-        return this.#items(']', () => {
-            const value = this.#inside(position, own);
-            // Go turns null into an empty item.
-            if (value === null)
-                requireType(own === 'any', own, [...path, position]);
-            position += 1;
-            return value;
-        });
+        // Go turns null into an empty item.
+        return this.#items(']', (position) => this.#inside(position, own, own === 'any'));
     }
     /** Reads items between two brackets, up to `end`. */
     #items(end, item) {
@@ -37478,13 +36999,12 @@ class Reader {
             if (this.#next() === ',')
                 this.#at += 1;
             this.#next();
-            items.push(item());
+            items.push(item(items.length));
         }
         this.#at += 1;
         return items;
     }
     #string() {
-        const path = this.#path;
         const start = this.#at;
         do
             this.#at = this.#text.indexOf('"', this.#at + 1);
@@ -37493,9 +37013,9 @@ class Reader {
         const quoted = this.#text.slice(start, this.#at);
         const text = quoted.includes('\\') ? String(JSON.parse(quoted)) : quoted.slice(1, -1);
         if (text.includes('\0'))
-            throw new Refusal(`has a NUL ${at(path)}`);
+            throw new Refusal(`has a NUL ${this.#place()}`);
         if (!text.isWellFormed())
-            throw new Refusal(`has a lone surrogate ${at(path)}`);
+            throw new Refusal(`has a lone surrogate ${this.#place()}`);
         return text;
     }
     #isEscaped() {
@@ -37505,17 +37025,19 @@ class Reader {
         return (this.#at - before) % 2 === 0;
     }
     #word(shape) {
-        const path = this.#path;
-        const word = this.#pass(/[-+.\w]*/y);
+        const pattern = /[-+.\w]*/y;
+        pattern.lastIndex = this.#at;
+        const [word = ''] = pattern.exec(this.#text) ?? [];
+        this.#at += word.length;
         if (word === 'null')
             return null;
         if (word === 'true' || word === 'false') {
-            requireType(shape === 'any' || shape === 'boolean', shape, path);
+            this.#require(shape === 'any' || shape === 'boolean', shape);
             return word === 'true';
         }
         // Go refuses 1.0 and 1e3 as integers, and JavaScript rounds numbers beyond 2^53.
         const isExact = /^(?:0|-?[1-9]\d*)$/.test(word) && Number.isSafeInteger(Number(word));
-        requireType(shape === 'any' || (shape === 'integer' && isExact), shape, path);
+        this.#require(shape === 'any' || (shape === 'integer' && isExact), shape);
         return Number(word);
     }
     /** Skips blanks and returns the next character, without consuming it. */
@@ -37528,16 +37050,13 @@ class Reader {
         const code = this.#text.charCodeAt(this.#at);
         return code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09;
     }
-    #pass(pattern) {
-        pattern.lastIndex = this.#at;
-        const [passed = ''] = pattern.exec(this.#text) ?? [];
-        this.#at += passed.length;
-        return passed;
+    #require(fits, shape) {
+        if (!fits)
+            throw new Refusal(`has something other than ${typeName(shape)} ${this.#place()}`);
     }
-}
-function requireType(fits, shape, path) {
-    if (!fits)
-        throw new Refusal(`has something other than ${typeName(shape)} ${at(path)}`);
+    #place() {
+        return this.#path.length === 0 ? 'at its top' : `in ${(0,base_text/* quoteForeign */.xS)(this.#path.join('.'), 120)}`;
+    }
 }
 function typeName(shape) {
     if (typeof shape === 'object')
@@ -37547,9 +37066,6 @@ function typeName(shape) {
 function said(name) {
     return `"${(0,base_text/* quoteForeign */.xS)(name, 80)}"`;
 }
-function at(path) {
-    return path.length === 0 ? 'at its top' : `in ${(0,base_text/* quoteForeign */.xS)(path.join('.'), 120)}`;
-}
 
 // EXTERNAL MODULE: ./build/shared/image/digest.js
 var image_digest = __nccwpck_require__(3968);
@@ -37558,12 +37074,12 @@ var image_platform = __nccwpck_require__(4851);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var reference = __nccwpck_require__(9607);
 ;// CONCATENATED MODULE: ./build/shared/image/shapes.js
-// The shapes of the documents that name an image, as in the structs of the engines. Members without a struct field are unknown.
+// The shapes of the documents that define an image, as in the engines' structs. Members without a struct field are unknown.
 // Sources: OCI image-spec 1.1 (specs-go/v1); moby daemon/internal/image/image.go, api/types/container/config.go and
 // daemon/internal/image/tarexport; docker-image-spec 1.3 (specs-go/v1).
 const strings = { items: 'string' };
 const stringMap = { values: 'string' };
-/** A set: only its member names matter. */
+/** A Go set: only its member names matter. */
 const names = { values: { members: {} } };
 const platform = {
     architecture: 'string',
@@ -37584,7 +37100,7 @@ const descriptor = {
         artifactType: 'string',
     },
 };
-/** A manifest or an index. Both have the members of the other, so that a document can't be both. */
+/** A manifest or an index. The shape has the members of both, so that a document can't be both. */
 const shapes_manifestShape = {
     members: {
         schemaVersion: 'integer',
@@ -37685,7 +37201,7 @@ const shapes_archiveShape = {
 
 
 
-/** How a layer of that format is called in a manifest. */
+/** Returns the media type of a layer in that format. */
 function layerMediaType(format) {
     const suffix = { gzip: '+gzip', zstd: '+zstd', uncompressed: '' };
     return `application/vnd.oci.image.layer.v1.tar${suffix[format]}`;
@@ -37702,13 +37218,13 @@ const mediaTypes = {
 function isIndex(descriptor) {
     return descriptor.mediaType === mediaTypes.index || descriptor.mediaType === mediaTypes.dockerIndex;
 }
-/** Whether a manifest's config is an image's: a signature or a chart has another one. */
+/** Returns whether a manifest's config is an image config. Signatures and charts have other types. */
 function isImageConfig({ mediaType }) {
     return ['', mediaTypes.config, mediaTypes.dockerConfig].includes(mediaType);
 }
 /**
- * What is wrong between an image's config and the manifest that names it; undefined when they fit. A registry or an engine refuses
- * such an image later, after the step.
+ * Returns how an image's config contradicts its manifest, or undefined if they match. A registry or an engine would refuse such an
+ * image later, after the step.
  * @returns the end of a sentence whose subject is the manifest
  */
 function configFault({ config, layers }, bytes, { diffIds }) {
@@ -37720,7 +37236,7 @@ function configFault({ config, layers }, bytes, { diffIds }) {
         return undefined;
     return `has ${String(layers.length)} layers; its config has ${String(diffIds.length)}`;
 }
-/** Attestations travel as manifests of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
+/** Returns whether a descriptor is an attestation, stored as a manifest of an unknown platform (BuildKit docs/attestations/attestation-storage.md). */
 function isAttestation(descriptor) {
     return descriptor.annotations['vnd.docker.reference.type'] === 'attestation-manifest';
 }
@@ -37729,14 +37245,14 @@ function isAttestationOf(descriptor, image) {
     return isAttestation(descriptor) && descriptor.annotations['vnd.docker.reference.digest'] === image;
 }
 /**
- * Returns the image's names in an index. The first annotation is containerd's and holds a whole reference. In the other one BuildKit writes
- * a tag alone (`v1`), which names no repository. skopeo writes what it is given (`oci-archive:FILE:app:v1`), and docker load takes a
- * reference as the image's name.
+ * Returns the image's names in an index. The first annotation is containerd's, and contains a full reference. BuildKit writes only a
+ * tag (`v1`) to the other one, without a repository. skopeo writes the name from its command line (`oci-archive:FILE:app:v1`), and
+ * docker load uses a reference there as the image's name.
  */
 function namesOf({ annotations }) {
     const short = annotations['org.opencontainers.image.ref.name'];
     const name = annotations['io.containerd.image.name'] ?? (/[:/]/.test(short ?? '') ? short : undefined);
-    // Some tools write something else there.
+    // Some tools write other text there.
     const reference = name === undefined ? undefined : attempt(() => parseReference(name), undefined);
     return reference === undefined ? [] : [reference];
 }
@@ -37748,14 +37264,11 @@ function parseIndex(bytes, where) {
         throw invalid(where, 'an image index', bytes);
     return (0,json/* objectsOf */.iZ)(value['manifests']).map((item) => parseDescriptor(item, where));
 }
-/**
- * Returns whether a document is an index and not a manifest: an index has `manifests` (OCI image-spec, image-index.md).
- * @throws HandoverError `tarball-invalid`
- */
+/** Returns whether a document is an index (OCI image-spec, image-index.md). Throws `tarball-invalid`. */
 function isIndexDocument(bytes, where) {
     return manifest_document(bytes, manifestShape, where, 'an image manifest or index')['manifests'] !== undefined;
 }
-/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+/** @throws HandoverError `tarball-invalid`, including for layers with `urls` and nondistributable layers */
 function parseManifest(bytes, where) {
     const value = manifest_document(bytes, shapes_manifestShape, where, 'an image manifest');
     requireKind(value, where, ['', mediaTypes.manifest, mediaTypes.dockerManifest], ['manifests', 'fsLayers']);
@@ -37763,13 +37276,18 @@ function parseManifest(bytes, where) {
     const listsLayers = Array.isArray(value['layers']) || value['layers'] === null;
     if (!listsLayers || !(0,json/* isObject */.Gv)(value['config']))
         throw invalid(where, 'an image manifest', bytes);
+    const layers = (0,json/* objectsOf */.iZ)(value['layers']);
+    if (layers.length > base_limits/* limits */.F.layers)
+        throw invalid(where, `a manifest of at most ${String(base_limits/* limits */.F.layers)} layers`, Buffer.from(`${String(layers.length)} layers`));
     return {
+        bytes,
+        digest: (0,image_digest/* digestOf */.ol)(bytes),
         mediaType: (0,json/* stringOr */.JI)(value['mediaType'], '') || mediaTypes.manifest,
         config: parseDescriptor(value['config'], where),
-        layers: requireCount((0,json/* objectsOf */.iZ)(value['layers']), where).map((layer) => parseDescriptor(layer, where)),
+        layers: layers.map((layer) => parseDescriptor(layer, where)),
     };
 }
-/** Refuses a document that is a manifest to one reader and an index to another (containerd, core/images/image.go, validateMediaType). */
+/** Throws for a document that one reader takes for a manifest and another for an index (containerd, core/images/image.go, validateMediaType). */
 function requireKind(value, where, types, foreign) {
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
     if (!types.includes(mediaType))
@@ -37778,15 +37296,7 @@ function requireKind(value, where, types, foreign) {
     if (member !== undefined)
         throw ambiguous(where, `has "${member}", which makes it another kind of document`);
 }
-function requireCount(layers, where) {
-    if (layers.length <= base_limits/* limits */.F.layers)
-        return layers;
-    throw invalid(where, `a manifest of at most ${String(base_limits/* limits */.F.layers)} layers`, Buffer.from(`${String(layers.length)} layers`));
-}
-/**
- * @param size of an image's config, in bytes
- * @throws HandoverError `tarball-invalid` when no engine could take it
- */
+/** @throws HandoverError `tarball-invalid` when a config of `size` bytes is too large for every engine */
 function requireConfigSize(size) {
     if (size <= limits.jsonBytes)
         return;
@@ -37803,18 +37313,17 @@ function parseConfig(bytes, where) {
     if (other !== undefined)
         throw unsupportedDigest(where, other);
     if (!diffIds.every(image_digest/* isDigest */.Bc))
-        throw ambiguous(where, 'has a diff ID that is no sha256 digest');
-    const created = (0,json/* stringOr */.JI)(value['created'], undefined);
-    const config = (0,json/* isObject */.Gv)(value['config']) ? value['config'] : {};
+        throw ambiguous(where, 'has a diff ID that is not a sha256 digest');
+    const config = (0,json/* objectOf */.Xy)(value['config']);
     return {
         platform: (0,image_platform/* platformIn */.NO)(value),
         diffIds,
         labels: (0,json/* stringMapOf */.pn)(config['Labels']),
         config,
-        ...(created === undefined ? {} : { created }),
+        created: (0,json/* stringOr */.JI)(value['created'], undefined),
     };
 }
-/** @throws HandoverError `tarball-invalid`, also for layers with `urls` and nondistributable layers */
+/** @throws HandoverError `tarball-invalid`, including for layers with `urls` and nondistributable layers */
 function parseArchiveManifest(bytes, where) {
     const value = strict(bytes, archiveShape, where, 'a list of images');
     if (!Array.isArray(value))
@@ -37823,24 +37332,26 @@ function parseArchiveManifest(bytes, where) {
         const config = image['Config'];
         if (typeof config !== 'string')
             throw invalid(where, 'a list of images with a Config each', bytes);
-        const sources = isObject(image['LayerSources']) ? Object.values(image['LayerSources']) : [];
+        const sources = Object.values(objectOf(image['LayerSources']));
         for (const source of objectsOf(sources))
             requireHere(source, where);
         return { config, repoTags: stringsOf(image['RepoTags']), layers: stringsOf(image['Layers']) };
     });
 }
+/** Creates the manifest for a config and its layers. */
 function formatManifest(config, layers) {
-    const manifestBytes = Buffer.from(JSON.stringify({
+    const bytes = Buffer.from(JSON.stringify({
         schemaVersion: 2,
         mediaType: mediaTypes.manifest,
         config: { mediaType: mediaTypes.config, digest: config.digest, size: config.size },
         layers: layers.map(({ mediaType, digest, size }) => ({ mediaType, digest, size })),
     }));
-    return { manifestBytes, manifestDigest: digestOf(manifestBytes), manifestMediaType: mediaTypes.manifest };
+    return parseManifest(bytes, 'the new manifest');
 }
 /**
- * An index of images for several platforms, in the order of their names: the same images make the same bytes. Docker manifests alone
- * make a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images, as in BuildKit's indexes.
+ * Creates an index of images for several platforms, sorted by platform name so that the same images give the same bytes. If all
+ * manifests are Docker's, creates a Docker manifest list, because Quay refuses an OCI index of them. Attestations follow the images,
+ * as in BuildKit's indexes.
  */
 function formatIndex(images) {
     const byName = images.toSorted((one, other) => (0,image_platform/* formatPlatform */.Bq)(one.platform) < (0,image_platform/* formatPlatform */.Bq)(other.platform) ? -1 : 1);
@@ -37860,7 +37371,7 @@ function formatIndex(images) {
 function parseDescriptor(value, where) {
     const { digest, size, platform } = value;
     const mediaType = (0,json/* stringOr */.JI)(value['mediaType'], '');
-    const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && (mediaType === '' || isMediaType(mediaType));
+    const isDescriptor = (0,image_digest/* isDigest */.Bc)(digest) && (0,json/* isByteCount */.A0)(size) && mediaTypePattern.test(mediaType);
     if ((0,image_digest/* isOtherDigest */.Zg)(digest))
         throw unsupportedDigest(where, digest);
     if (!isDescriptor)
@@ -37870,22 +37381,20 @@ function parseDescriptor(value, where) {
     const data = (0,json/* stringOr */.JI)(value['data'], '');
     if (data !== '' && (0,image_digest/* digestOf */.ol)(Buffer.from(data, 'base64')) !== digest)
         throw ambiguous(where, `has \`data\` in the descriptor of ${digest} with another digest`);
-    // An attestation's is `unknown`; some tools leave members out.
+    // An attestation has the platform `unknown`, and some tools omit members.
     const isKnown = (0,json/* isObject */.Gv)(platform) && [platform['os'], platform['architecture']].every((text) => (0,json/* stringOr */.JI)(text, ''));
     return {
         mediaType,
         digest,
         size,
-        ...(isKnown ? { platform: (0,image_platform/* platformIn */.NO)(platform) } : {}),
+        platform: isKnown ? (0,image_platform/* platformIn */.NO)(platform) : undefined,
         annotations: (0,json/* stringMapOf */.pn)(value['annotations']),
     };
 }
-/** Whether a text can be a media type (RFC 6838, section 4.2): it is sent on in a header. */
-function isMediaType(text) {
-    return /^[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}$/i.test(text);
-}
+// Empty, or a media type of RFC 6838, section 4.2, because it will be sent in a header.
+const mediaTypePattern = /^(?:[a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126})?$/i;
 const foreignLayer = /^application\/vnd\.(?:oci\.image\.layer\.nondistributable|docker\.image\.rootfs\.foreign)\./i;
-/** Refuses content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
+/** Throws for content that an engine would fetch from an address in the document, or omit from `docker save` and `docker push`. */
 function requireHere({ urls, digest, mediaType }, where) {
     const [url] = (0,json/* arrayOf */.jk)(urls);
     const type = (0,json/* stringOr */.JI)(mediaType, '');
@@ -37919,7 +37428,19 @@ function invalid(where, expected, bytes) {
 function startOf(bytes) {
     return (0,base_text/* quoteForeign */.xS)(Buffer.from(bytes.subarray(0, 500)).toString(), 120);
 }
-/** What's wrong with an OCI layout that a builder or an engine has written for us. */
+/** Returns an image's contents from its config and one of its manifests. */
+function contentsOf(configBytes, config, manifest) {
+    return {
+        configDigest: manifest.config.digest,
+        configBytes,
+        config,
+        manifestDigest: manifest.digest,
+        manifestBytes: manifest.bytes,
+        manifestMediaType: manifest.mediaType,
+        layers: manifest.layers,
+    };
+}
+/** Returns the error for an OCI layout that a builder or an engine has written for this step. */
 function invalidLayout(message) {
     return invalidTarball(message, 'Run the export again; if it repeats, report the builder and its version.');
 }
@@ -37938,13 +37459,13 @@ function invalidLayout(message) {
 /* harmony export */   my: () => (/* binding */ samePlatform)
 /* harmony export */ });
 /* unused harmony exports platformOf, isKnown */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_json_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(604);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 
 
 
-/** @throws HandoverError `invalid-input` when the text is not one `os/arch[/variant]` */
+/** @throws HandoverError `invalid-input` when the text is not a single `os/arch[/variant]` */
 function parsePlatform(text) {
     const match = /^([a-z0-9]+)\/([a-z0-9_]+)(?:\/([a-z0-9.]+))?$/.exec(text.trim());
     const [, os, architecture, variant] = match ?? [];
@@ -37964,29 +37485,29 @@ const architectureNames = {
 /** Returns a platform with the usual name of its architecture, and without a default variant. */
 function platformOf(os, name, variant) {
     const architecture = architectureNames[name] ?? (name || unknown);
-    // Defaults of containerd/platforms: arm64 is v8, amd64 is v1.
+    // Default variants of containerd/platforms: v8 for arm64, v1 for amd64.
     const isDefault = (architecture === 'arm64' && variant === 'v8') || (architecture === 'amd64' && variant === 'v1');
-    return { os, architecture, ...(variant === undefined || variant === '' || isDefault ? {} : { variant }) };
+    return { os, architecture, variant: variant === '' || isDefault ? undefined : variant };
 }
-/** Reads the platform in a config or a descriptor. Without an os it is Linux. */
+/** Reads the platform in a config or a descriptor. The default os is Linux. */
 function platformIn({ os, architecture, variant }) {
     return platformOf((0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(os, '') || 'linux', (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(architecture, ''), (0,_base_json_js__WEBPACK_IMPORTED_MODULE_1__/* .stringOr */ .JI)(variant, undefined));
 }
 function formatPlatform(platform) {
     return [platform.os, platform.architecture, platform.variant].filter((part) => part !== undefined).join('/');
 }
-/** Whether two platforms are one; an unknown architecture may be any. */
+/** Returns whether two platforms are the same. An unknown architecture matches any. */
 function samePlatform(one, other) {
     if (!isKnown(one) || !isKnown(other))
         return one.os === other.os;
     const textOf = ({ os, architecture, variant }) => formatPlatform(platformOf(os, architecture, variant));
     return textOf(one) === textOf(other);
 }
-/** Whether an engine of the platform `host` runs images of `image`: same os and architecture, any variant. */
+/** Returns whether an engine on platform `host` can run images for `image`: same os and architecture, any variant. */
 function runsOn(image, host) {
     return image.os === host.os && (!isKnown(image) || image.architecture === host.architecture);
 }
-/** Returns whether the architecture is known. Engines also load images without one. */
+/** Returns whether the architecture is known. Engines also load images without an architecture. */
 function isKnown({ architecture }) {
     return architecture !== unknown;
 }
@@ -38007,7 +37528,7 @@ function isKnown({ architecture }) {
 /* harmony export */   dz: () => (/* binding */ isTag)
 /* harmony export */ });
 /* unused harmony exports isImageId, registryOf, repeatedName */
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(1453);
 /* harmony import */ var _digest_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(3968);
 
@@ -38018,27 +37539,24 @@ const pathComponent = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const path = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
 const domain = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
-const tagPattern = /^\w[\w.-]{0,127}$/;
-// Of the full form, without the registry.
-const maxPathLength = 255;
-/** A valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
+/** Returns whether a text is a valid tag: up to 128 of `[A-Za-z0-9_.-]`, not starting with `.` or `-`. */
 function isTag(text) {
-    return tagPattern.test(text);
+    return /^\w[\w.-]{0,127}$/.test(text);
 }
 /**
- * Whether a text can only be meant as an image ID: whole or its first digits, 12 or more (`docker image ls` prints 12),
- * with `sha256:` before them or without. A repository of nothing but such digits needs its tag written out.
+ * Returns whether a text can only be meant as an image ID: complete, or its first 12 or more digits (`docker image ls` prints 12),
+ * with or without `sha256:`. A repository whose name consists only of such digits needs an explicit tag.
  */
 function isImageId(text) {
     return /^(?:sha256:)?[0-9a-f]{12,64}$/.test(text);
 }
-// What no engine takes for a name (distribution/reference, ParseAnyReference).
+// Engines never accept this as a name (distribution/reference, ParseAnyReference).
 function isWholeId(text) {
     return /^[0-9a-f]{64}$/i.test(text);
 }
 /**
- * Parses one reference. Upper-case letters in the repository are lowered, as the registry needs.
- * @throws HandoverError `invalid-input` naming what is wrong with the text
+ * Parses one reference. Converts upper-case letters in the repository to lower case, as registries require.
+ * @throws HandoverError `invalid-input` with the reason
  */
 function parseReference(text) {
     const given = text.trim();
@@ -38047,7 +37565,8 @@ function parseReference(text) {
     if (isWholeId(given) || (given.startsWith('sha256:') && isImageId(given))) {
         throw invalid(text, 'it is an image ID, not a reference');
     }
-    const { name, tag, digest } = split(given);
+    // A colon before the last slash belongs to a registry's port.
+    const [, name = '', tag, digest] = /^([^@]*?)(?::([^:/@]*))?(?:@(.*))?$/s.exec(given) ?? [];
     if (tag !== undefined && !isTag(tag)) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(tag)}" is not a tag: at most 128 of letters, digits, "_", "." and "-"`);
     }
@@ -38055,25 +37574,10 @@ function parseReference(text) {
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(digest)}" is not a digest of the form sha256:<64 hex digits>`);
     }
     const repository = parseRepository(name.toLowerCase(), text);
-    // However it is spelled, an engine would look for an ID, or its first digits (moby, daemon/images/image.go).
+    // In any spelling, an engine would search for an image ID or its first digits (moby, daemon/images/image.go).
     if (repository === 'sha256')
         throw invalid(text, 'it would be an image ID, not a reference');
-    return {
-        repository,
-        ...(tag === undefined ? {} : { tag }),
-        ...(digest === undefined ? {} : { digest }),
-        ...(name === name.toLowerCase() ? {} : { loweredFrom: given }),
-    };
-}
-function split(given) {
-    const at = given.indexOf('@');
-    const digest = at < 0 ? undefined : given.slice(at + 1);
-    const rest = at < 0 ? given : given.slice(0, at);
-    const colon = rest.lastIndexOf(':');
-    // A colon before the last slash belongs to a registry's port.
-    if (colon < 0 || rest.includes('/', colon))
-        return { name: rest, tag: undefined, digest };
-    return { name: rest.slice(0, colon), tag: rest.slice(colon + 1), digest };
+    return { repository, tag, digest, loweredFrom: name === name.toLowerCase() ? undefined : given };
 }
 function parseRepository(name, text) {
     const registry = registryOf(name);
@@ -38084,22 +37588,21 @@ function parseRepository(name, text) {
     if (!path.test(rest))
         throw invalid(text, `"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(rest)}" is not a repository`);
     const library = registry === undefined && !rest.includes('/') ? 'library/' : '';
-    if (library.length + rest.length > maxPathLength)
+    if (library.length + rest.length > 255)
         throw invalid(text, 'its repository is longer than 255 characters');
     return familiar(name);
 }
-/** The registry that a repository begins with; undefined for one of Docker Hub in its short form. */
+/** Returns the registry that a repository begins with; undefined for a Docker Hub repository in its short form. */
 function registryOf(repository) {
-    const slash = repository.indexOf('/');
-    const first = slash < 0 ? '' : repository.slice(0, slash);
+    const first = /^[^/]*(?=\/)/.exec(repository)?.[0] ?? '';
     return /[.:]/.test(first) || first === 'localhost' ? first : undefined;
 }
-/** The same, with Docker Hub's name: `docker.io`. */
+/** Returns the registry of a repository; for Docker Hub, `docker.io`. */
 function registryHost(repository) {
     return registryOf(repository) ?? 'docker.io';
 }
-// docker.io/library/x, docker.io/x and library/x are one repository, which `docker image ls` prints as x. What would then
-// be an image ID keeps its library/.
+// docker.io/library/x, docker.io/x and library/x are the same repository, which `docker image ls` prints as x. The library/
+// is kept if the rest would be an image ID.
 function familiar(repository) {
     const path = repository.replace(/^(?:index\.)?docker\.io\//, '');
     const short = /^library\/([^/]+)$/.exec(path)?.[1] ?? path;
@@ -38108,18 +37611,18 @@ function familiar(repository) {
 function invalid(text, why) {
     return (0,_base_errors_js__WEBPACK_IMPORTED_MODULE_0__/* .invalidInput */ .aY)(`"${(0,_base_text_js__WEBPACK_IMPORTED_MODULE_2__/* .quoteForeign */ .xS)(text)}" is not an image reference: ${why}.`, 'Give a reference such as charon:local or ghcr.io/org/charon:1.2.3.');
 }
-/** The text Docker prints and takes: `charon:local`. */
+/** Returns the text that Docker prints and accepts: `charon:local`. */
 function formatReference(reference) {
     const tag = reference.tag === undefined ? '' : `:${reference.tag}`;
     const digest = reference.digest === undefined ? '' : `@${reference.digest}`;
     return `${reference.repository}${tag}${digest}`;
 }
-/** A name that more than one of these references have, as people write it; undefined when each has its own. */
+/** Returns a name that several of these references share, in its usual spelling; undefined if all names differ. */
 function repeatedName(references) {
     const names = references.map(formatReference);
     return names.find((name, position) => names.indexOf(name) !== position);
 }
-/** The same with registry and `library/` spelled out: `docker.io/library/charon:local`. */
+/** Returns the full reference, with registry and `library/`: `docker.io/library/charon:local`. */
 function canonicalReference(reference) {
     if (registryOf(reference.repository) !== undefined)
         return formatReference(reference);
@@ -38127,7 +37630,7 @@ function canonicalReference(reference) {
     return `docker.io/${library}${formatReference(reference)}`;
 }
 /**
- * Parses the name an image is handed over under: tagged (`latest` when no tag is given), without a digest.
+ * Parses the name of a handed-over image: tagged (`latest` if no tag is given), without a digest.
  * @throws HandoverError `invalid-input`
  */
 function parseTaggedReference(text) {
@@ -38138,7 +37641,7 @@ function parseTaggedReference(text) {
     return { ...reference, tag: reference.tag ?? 'latest' };
 }
 /**
- * Parses a reference by digest. A tag in it is dropped.
+ * Parses a reference by digest. Drops its tag, if any.
  * @throws HandoverError `invalid-input`
  */
 function parsePinnedReference(text) {
@@ -38151,7 +37654,7 @@ function parsePinnedReference(text) {
 
 /***/ }),
 
-/***/ 2593:
+/***/ 6436:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -38162,12 +37665,12 @@ __nccwpck_require__.d(__webpack_exports__, {
 
 // EXTERNAL MODULE: external "node:crypto"
 var external_node_crypto_ = __nccwpck_require__(7598);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/limits.js
 var limits = __nccwpck_require__(2618);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
-var files = __nccwpck_require__(4189);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 2 modules
+var files = __nccwpck_require__(8981);
 // EXTERNAL MODULE: ./build/shared/image/reference.js
 var reference = __nccwpck_require__(9607);
 // EXTERNAL MODULE: external "node:fs/promises"
@@ -38197,17 +37700,17 @@ async function loginFolder({ dockerConfigFolder, buildxConfigFolder }, repositor
     const files = await (0,promises_.readdir)(root, { recursive: true }).catch(() => []);
     const host = (0,reference/* registryHost */.U$)(repository);
     const path = (0,reference/* canonicalReference */.Ys)({ repository }).slice(host.length + 1);
-    const fitting = files
+    const [best] = files
         .filter((file) => (0,external_node_path_.basename)(file) === 'config.json')
         .toSorted()
         .map((file) => parseScope((0,external_node_path_.dirname)(file)))
-        .filter((one) => one.host === (host === 'docker.io' ? hubApi : host))
-        .filter((one) => one.repository === '' || one.repository === path)
+        .filter((one) => one.host === apiHost(host) && ['', path].includes(one.repository))
         .filter((one) => one.actions.every((action) => ['pull', 'push'].includes(action)))
-        .toSorted((one, other) => Number(other.repository !== '') - Number(one.repository !== '') || other.actions.length - one.actions.length);
-    return fitting[0] === undefined ? dockerConfigFolder : (0,external_node_path_.join)(root, fitting[0].folder);
+        .toSorted((one, other) => other.repository.length - one.repository.length || other.actions.length - one.actions.length);
+    return best === undefined ? dockerConfigFolder : (0,external_node_path_.join)(root, best.folder);
 }
-const hubApi = 'registry-1.docker.io';
+// The host of Docker Hub's API (moby, registry/config.go).
+const apiHost = (host) => (host === 'docker.io' ? 'registry-1.docker.io' : host);
 function parseScope(folder) {
     const [place = '', ...actions] = folder.split('@');
     const [host = '', ...repository] = place.split('/');
@@ -38238,8 +37741,7 @@ async function dockerCredentials(host, options) {
         throw (0,errors/* invalidInput */.aY)(`${path} is not docker's configuration: expected a JSON object.`, 'Repair or remove it; `docker login` writes a new one.');
     const keys = keysOf(host);
     const helpers = (0,json/* isObject */.Gv)(config['credHelpers']) ? config['credHelpers'] : {};
-    const own = keys.map((key) => helpers[key]).find((name) => typeof name === 'string');
-    const helper = typeof own === 'string' ? own : (0,json/* stringOr */.JI)(config['credsStore'], '');
+    const [helper = (0,json/* stringOr */.JI)(config['credsStore'], '')] = (0,json/* stringsOf */.iw)(keys.map((key) => helpers[key]));
     if (helper !== '') {
         for (const key of keys) {
             const found = await askHelper(helper, key, signal);
@@ -38257,19 +37759,16 @@ const hub = 'https://index.docker.io/v1/';
 function keysOf(host) {
     return host === 'docker.io' ? [hub, 'docker.io', 'index.docker.io'] : [host];
 }
-/**
- * Returns the login in the variable `DOCKER_AUTH_CONFIG`, which has precedence. As with docker, the variable is ignored if it has more than
- * `auth` for each registry (docker/cli, cli/config/configfile/file.go, parseEnvConfig).
- */
+// The variable has precedence. As with docker, it is ignored if it has more than `auth` for each registry (docker/cli,
+// cli/config/configfile/file.go, parseEnvConfig).
 function inEnvironment(host, { dockerAuthConfig, onNotice }) {
     if (dockerAuthConfig.trim() === '')
         return undefined;
     const value = (0,json/* parseJson */.qF)(dockerAuthConfig);
     const auths = (0,json/* isObject */.Gv)(value) && Object.keys(value).every((key) => key === 'auths') ? (value['auths'] ?? {}) : undefined;
-    const entries = (0,json/* isObject */.Gv)(auths) ? Object.entries(auths) : undefined;
-    const found = entries?.map(([key, entry]) => [key, onlyAuth(entry)]);
-    if (found?.every(([, credentials]) => credentials !== undefined) === true)
-        return found.find(([key]) => key === keysOf(host)[0])?.[1];
+    const [key = ''] = keysOf(host);
+    if ((0,json/* isObject */.Gv)(auths) && Object.values(auths).every((entry) => onlyAuth(entry) !== undefined))
+        return onlyAuth(auths[key]);
     onNotice('The variable DOCKER_AUTH_CONFIG is ignored, as docker does: expected {"auths": {"<registry>": {"auth": "<base64 of user:password>"}}}.');
     return undefined;
 }
@@ -38282,8 +37781,8 @@ function inConfig(config, host) {
     // First the exact key, then other addresses of the same host.
     const exact = keysOf(host).map((key) => auths[key]);
     const alike = Object.entries(auths).filter(([key]) => names.includes(hostPart(key)));
-    const entry = [...exact, ...alike.map(([, value]) => value)].filter(json/* isObject */.Gv).find((one) => credentialsIn(one));
-    return entry === undefined ? undefined : credentialsIn(entry);
+    const entries = [...exact, ...alike.map(([, value]) => value)].filter(json/* isObject */.Gv);
+    return entries.map(credentialsIn).find((credentials) => credentials !== undefined);
 }
 // docker/cli, cli/config/credentials, ConvertToHostname
 function hostPart(key) {
@@ -38305,69 +37804,16 @@ function credentialsIn(entry) {
 var http_answer = __nccwpck_require__(9147);
 // EXTERNAL MODULE: ./build/shared/http/client.js
 var client = __nccwpck_require__(4242);
-// EXTERNAL MODULE: ./build/shared/image/digest.js
-var image_digest = __nccwpck_require__(3968);
 // EXTERNAL MODULE: ./build/shared/http/retry.js
 var retry = __nccwpck_require__(3775);
-// EXTERNAL MODULE: ./build/shared/base/deadline.js
-var deadline = __nccwpck_require__(2442);
-// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
-var bytes_chunks = __nccwpck_require__(4256);
-// EXTERNAL MODULE: ./build/shared/bytes/verified.js
-var bytes_verified = __nccwpck_require__(7606);
+// EXTERNAL MODULE: ./build/shared/image/digest.js
+var image_digest = __nccwpck_require__(3968);
+// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
+var manifest = __nccwpck_require__(8088);
 // EXTERNAL MODULE: ./build/shared/http/proxies.js
 var proxies = __nccwpck_require__(7825);
-;// CONCATENATED MODULE: ./build/shared/registry/locations.js
-
-
-/** Returns a repository's path in its registry, with `library/` for Docker Hub. */
-function pathOf(repository) {
-    const whole = (0,reference/* canonicalReference */.Ys)({ repository });
-    return whole.slice(whole.indexOf('/') + 1);
-}
-// distribution, "Token Scope Documentation".
-const pulls = (repository) => `repository:${pathOf(repository)}:pull`;
-const pushes = (repository) => `repository:${pathOf(repository)}:pull,push`;
-// The targets of redirects and of uploads (`Location`; distribution-spec 1.1, "Pushing a blob monolithically"; RFC 9110, section 10.2.2).
-/**
- * Resolves a `Location`. An address of the registry itself gets the registry's own origin: behind a proxy that ends TLS, the registry may
- * not know that it has TLS, and the loopback interface has three names.
- * @param asked URL of the request
- * @param own origin of the registry
- * @returns undefined unless it is an address of HTTP
- */
-function resolveLocation(location, asked, own) {
-    if (location === '' || !URL.canParse(location, asked))
-        return undefined;
-    const url = new URL(location, asked);
-    url.hash = '';
-    if (url.host === own.host || isSameLoopback(url, own))
-        return new URL(url.pathname + url.search, own);
-    return url.protocol === 'https:' || url.protocol === 'http:' ? url : undefined;
-}
-const loopbackNames = ['localhost', '127.0.0.1', '[::1]'];
-function isSameLoopback(url, own) {
-    return url.port === own.port && [url, own].every(({ hostname }) => loopbackNames.includes(hostname));
-}
-/** Whether a layer may be sent there: over TLS, to the registry itself, or to this machine if the registry has no TLS. */
-function mayUploadTo(url, own) {
-    return url.protocol === 'https:' || url.origin === own.origin || (own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host));
-}
-/** Whether to follow a redirect of a GET or HEAD: never from TLS to an address without TLS. */
-function mayReadFrom(url, own) {
-    return url.protocol === 'https:' || own.protocol === 'http:';
-}
-/** Returns an address for a message, without its query, which may be a signature, and its user, which may be a login. */
-function withoutSecrets(location) {
-    return location.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
-}
-/** Adds the blob's digest to the address of its upload, and keeps the query unchanged, which may be signed. */
-function withDigest(place, digest) {
-    const address = place.href.replace(/\?$/, '');
-    return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
-}
-
 ;// CONCATENATED MODULE: ./build/shared/registry/answers.js
+
 
 
 
@@ -38385,6 +37831,7 @@ const maxRedirects = 10;
  * are kept. Only the server's own origin gets the login. Returns a redirect that can't be followed.
  * @param request called for each hop, because a body can be sent once
  * @param own origin of the server
+ * @param maySend whether a request with a body may be redirected to a target
  */
 async function answerTo(http, request, own, authorized, maySend = mayUploadTo) {
     const asked = request();
@@ -38416,119 +37863,86 @@ async function answerTo(http, request, own, authorized, maySend = mayUploadTo) {
     }
     return { ...(await (0,http_answer/* readAnswer */.JN)(response)), url, isElsewhere: new URL(url).origin !== own.origin };
 }
-/** @throws HttpError unless the status is accepted */
+/** @throws HttpError with the registry's messages (distribution-spec, "Error Codes") unless the status is accepted */
 function required(answer, isAccepted) {
-    const { status, header, url, isElsewhere } = answer;
+    const { status, header, text, url, isElsewhere } = answer;
     if (isAccepted(status))
         return answer;
-    const { words, details } = wordsOf(answer);
+    const body = (0,json/* parseJson */.qF)(text);
+    const errors = (0,json/* isObject */.Gv)(body) ? (0,json/* objectsOf */.iZ)(body['errors']) : [];
+    const said = errors.map(({ code, message }) => (0,json/* stringsOf */.iw)([code, message]).filter(Boolean).join(': '));
+    const words = errors.length > 0 ? said.join('; ') : text.trim();
+    const empty = ['null', '{}', '[]', ''];
+    const details = errors
+        .map(({ detail = null }) => (0,json/* stringOr */.JI)(detail, JSON.stringify(detail)))
+        .filter((detail) => !empty.includes(detail))
+        .join('; ');
     const parts = [
         `HTTP ${String(status)}`,
-        ...(isElsewhere ? [` from another host, ${new URL(url).host}`] : []),
-        ...(redirects.includes(status) ? [` to "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(header('location')))}"`] : []),
-        ...(words === '' ? [] : [` (${(0,base_text/* quoteForeign */.xS)(words, 300)})`]),
-        ...(details === '' ? [] : [`; detail: ${(0,base_text/* quoteForeign */.xS)(details, 300)}`]),
+        isElsewhere ? ` from another host, ${new URL(url).host}` : '',
+        redirects.includes(status) ? ` to "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(header('location')))}"` : '',
+        words === '' ? '' : ` (${(0,base_text/* quoteForeign */.xS)(words, 300)})`,
+        details === '' ? '' : `; detail: ${(0,base_text/* quoteForeign */.xS)(details, 300)}`,
     ];
     // A login wouldn't help: that host gets none.
     const why = isElsewhere && (status === 401 || status === 403) ? 'refused by another host' : words;
     throw (0,http_answer/* refusal */.x5)(answer, why, parts.join(''));
 }
-/** Reads the registry's error messages (distribution-spec, "Error Codes"). */
-function wordsOf({ text }) {
-    const body = (0,json/* parseJson */.qF)(text);
-    const errors = (0,json/* isObject */.Gv)(body) ? (0,json/* objectsOf */.iZ)(body['errors']) : [];
-    const said = errors.map(({ code, message }) => [(0,json/* stringOr */.JI)(code, ''), (0,json/* stringOr */.JI)(message, '')].filter(Boolean).join(': '));
-    const details = errors.map(({ detail = null }) => (typeof detail === 'string' ? detail : JSON.stringify(detail)));
-    const empty = ['null', '{}', '[]', ''];
-    return {
-        words: said.length > 0 ? said.join('; ') : text.trim(),
-        details: details.filter((one) => !empty.includes(one)).join('; '),
-    };
+/** Returns a repository's path in its registry, with `library/` for Docker Hub. */
+function pathOf(repository) {
+    const whole = (0,reference/* canonicalReference */.Ys)({ repository });
+    return whole.slice(whole.indexOf('/') + 1);
 }
-
-// EXTERNAL MODULE: ./build/shared/image/manifest.js + 2 modules
-var manifest = __nccwpck_require__(8088);
-;// CONCATENATED MODULE: ./build/shared/registry/manifests.js
-
-
-
-
-
-
-
-
-const anyManifest = [manifest/* mediaTypes */.Ib.index, manifest/* mediaTypes */.Ib.manifest, manifest/* mediaTypes */.Ib.dockerIndex, manifest/* mediaTypes */.Ib.dockerManifest].join(', ');
-/**
- * Returns the digest of the manifest under a tag or digest; undefined when there is none, or this login can't see it.
- * @param wanted the digest that makes a push unnecessary, and so must be proved by reading the manifest
- */
-async function manifestDigest({ call }, repository, name, wanted) {
-    const path = `/v2/${pathOf(repository)}/manifests/${name}`;
-    const headers = { accept: anyManifest };
-    const ask = (method) => 
-    // An error's answer to a HEAD has no message; the answer to a push has one.
-    call(`Looking for ${repository} ${name}`, [pushes(repository)], path, { method, headers }, isFinal);
-    const head = await ask('HEAD');
-    if (head.status !== 200 && !withoutHead.includes(head.status))
-        return undefined;
-    const claimedDigest = head.header('docker-content-digest');
-    if ((0,image_digest/* isDigest */.Bc)(claimedDigest) && claimedDigest !== wanted)
-        return claimedDigest;
-    const whole = await ask('GET');
-    if (whole.status === 200)
-        return (0,image_digest/* digestOf */.ol)(whole.text);
-    return (0,image_digest/* isDigest */.Bc)(claimedDigest) && unreadable.includes(whole.status) ? claimedDigest : undefined;
-}
-// A registry without this method.
-const withoutHead = [405, 501];
-// A login that can push or look, but not read.
-const unreadable = [401, 403];
-const isFinal = (status) => !(0,retry/* isTransientStatus */.Dm)(status);
-// 201 is the specification's; some registries and proxies answer with the others, which containerd accepts.
+// 201 is the specification's for a push; some registries and proxies answer with the others, which containerd accepts.
 const isTaken = (status) => [200, 201, 202, 204].includes(status);
+// distribution, "Token Scope Documentation".
+const pulls = (repository) => `repository:${pathOf(repository)}:pull`;
+const pushes = (repository) => `repository:${pathOf(repository)}:pull,push`;
+// The targets of redirects and of uploads (`Location`; distribution-spec 1.1, "Pushing a blob monolithically"; RFC 9110, section 10.2.2).
 /**
- * Puts a manifest under a name, and reads it back.
- * @param replaced the manifest's digest under that name before; a registry with several replicas may show it for a moment
+ * Resolves a `Location`. An address of the registry itself gets the registry's own origin: behind a proxy that ends TLS, the registry may
+ * not know that it has TLS, and the loopback interface has three names.
+ * @param asked URL of the request
+ * @param own origin of the registry
+ * @returns undefined unless it is an address of HTTP
  */
-async function pushManifest({ call, ask, origin }, repository, { bytes, mediaType, digest }, name, options) {
-    const path = `/v2/${pathOf(repository)}/manifests/${name}`;
-    const scopes = [pushes(repository)];
-    const what = `The manifest ${repository} ${name}`;
-    const request = { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes };
-    const url = new URL(path, await origin()).href;
-    const read = { method: 'GET', url, headers: { accept: mediaType } };
-    const put = await call(what, scopes, path, request, isTaken).catch(async (error) => {
-        // An attempt whose answer was lost may have set an immutable tag.
-        const got = (0,image_digest/* isDigest */.Bc)(name) || !(error instanceof http_answer/* HttpError */.j$) ? undefined : await ask(scopes, () => read);
-        if (got?.status === 200 && (0,image_digest/* digestOf */.ol)(got.text) === digest)
-            return got;
-        throw error;
-    });
-    const readBack = async () => {
-        const got = required(await ask(scopes, () => read), (status) => [200, ...unreadable].includes(status));
-        // Only the registry's answer to the push is left.
-        if (got.status !== 200)
-            return put.header('docker-content-digest') || digest;
-        const found = (0,image_digest/* digestOf */.ol)(got.text);
-        if (found === options.replaced && found !== digest)
-            throw new http_answer/* HttpError */.j$(404, '', 'the old manifest is still there');
-        return found;
-    };
-    const isRetryable = (error) => (0,retry/* isTransient */.dg)(error) || isMissing(error);
-    const back = await (0,retry/* again */.TG)('call', readBack, { ...options, what: () => what, isRetryable }).catch((error) => {
-        if (!isMissing(error))
-            throw error;
-        const said = `it was accepted (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
-        throw new errors/* RegistryFailure */.Yp('The push', [`${repository} ${name}`], said);
-    });
-    if (back === digest)
-        return;
-    throw new errors/* HandoverError */.Cu('image-mismatch', `Under ${repository} ${name} the registry has a manifest with the digest ${(0,base_text/* quoteForeign */.xS)(back) || 'unknown'} after the push of ${digest}.`, 'Another workflow may have pushed there at the same time: give each workflow its own tags, or a `concurrency` group.');
+function resolveLocation(location, asked, own) {
+    const url = location === '' ? null : URL.parse(location, asked);
+    if (url === null)
+        return undefined;
+    url.hash = '';
+    if (url.host === own.host || isSameLoopback(url, own))
+        return new URL(url.pathname + url.search, own);
+    return url.protocol === 'https:' || url.protocol === 'http:' ? url : undefined;
 }
-function isMissing(error) {
-    return error instanceof http_answer/* HttpError */.j$ && error.status === 404;
+const loopbackNames = ['localhost', '127.0.0.1', '[::1]'];
+function isSameLoopback(url, own) {
+    return url.port === own.port && [url, own].every(({ hostname }) => loopbackNames.includes(hostname));
+}
+/** Whether a layer may be sent there: over TLS, to the registry itself, or to this machine if the registry has no TLS. */
+function mayUploadTo(url, own) {
+    return url.protocol === 'https:' || url.origin === own.origin || (own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host));
+}
+/** Whether to follow a redirect of a GET or HEAD: never from TLS to an address without TLS. */
+function mayReadFrom(url, own) {
+    return url.protocol === 'https:' || own.protocol === 'http:';
+}
+/** Returns the address that an answer gives for an upload; undefined unless a layer may be sent there. */
+function uploadPlace({ header, url }, own) {
+    const place = resolveLocation(header('location'), url, own);
+    return place !== undefined && mayUploadTo(place, own) ? place : undefined;
+}
+/** Returns an address for a message, without its query, which may be a signature, and its user, which may be a login. */
+function withoutSecrets(location) {
+    return location.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
 }
 
+// EXTERNAL MODULE: ./build/shared/base/deadline.js
+var deadline = __nccwpck_require__(2442);
+// EXTERNAL MODULE: ./build/shared/bytes/chunks.js
+var bytes_chunks = __nccwpck_require__(4256);
+// EXTERNAL MODULE: ./build/shared/bytes/verified.js
+var bytes_verified = __nccwpck_require__(7606);
 ;// CONCATENATED MODULE: ./build/shared/registry/blobs.js
 var __addDisposableResource = (undefined && undefined.__addDisposableResource) || function (env, value, async) {
     if (value !== null && value !== void 0) {
@@ -38590,18 +38004,15 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-
-
-async function pushBlob(talk, repository, blob, options, onRetry) {
+async function pushBlob(talk, blob, options) {
     const env_1 = { stack: [], error: void 0, hasError: false };
     try {
-        const job = { talk, repository, blob, options, scopes: [pushes(repository)], onRetry };
-        if (!options.anyway && showsBlob(job, await head(job, blobs_isFinal)))
+        const job = __addDisposableResource(env_1, newJob(talk, blob, options), true);
+        if (options.anyway)
+            return await upload(job);
+        if (showsBlob(job, await head(job, retry/* isFinal */.dR)))
             return 'there';
-        const uploads = __addDisposableResource(env_1, openUploads(job), true);
-        if (!options.anyway && (await mount(job, uploads)))
-            return 'mounted';
-        return await upload(job, uploads);
+        return (await mount(job)) ? 'mounted' : await upload(job);
     }
     catch (e_1) {
         env_1.error = e_1;
@@ -38613,8 +38024,24 @@ async function pushBlob(talk, repository, blob, options, onRetry) {
             await result_1;
     }
 }
+function newJob(talk, blob, options) {
+    const endings = [];
+    const job = {
+        ...{ talk, blob, options, begun: undefined },
+        end: () => {
+            if (job.begun !== undefined)
+                endings.push(talk.endUpload(job.begun));
+            job.begun = undefined;
+        },
+        [Symbol.asyncDispose]: async () => {
+            job.end();
+            await Promise.all(endings);
+        },
+    };
+    return job;
+}
 const what = ({ blob }) => `The blob ${blob.digest}`;
-const blobs_isFinal = (status) => !(0,retry/* isTransientStatus */.Dm)(status);
+const pathOfBlob = ({ blob }) => `blobs/${blob.digest}`;
 /** Whether an answer shows that the registry has the blob, as far as this login can see; a redirect's target decides. */
 function showsBlob({ blob }, { status, header, isElsewhere }) {
     if (status !== 200)
@@ -38623,53 +38050,28 @@ function showsBlob({ blob }, { status, header, isElsewhere }) {
     return size === '' ? !isElsewhere : Number(size) === blob.size;
 }
 function head(job, isAccepted, isRetryable) {
-    const { talk, options, scopes } = job;
-    const request = { method: 'HEAD', signal: options.signal };
-    return talk.call(what(job), scopes, pathIn(job), request, isAccepted, isRetryable);
-}
-function pathIn({ repository, blob }) {
-    return `/v2/${pathOf(repository)}/blobs/${blob.digest}`;
-}
-function openUploads({ talk, scopes }) {
-    let open;
-    const endings = [];
-    const end = () => {
-        if (open !== undefined)
-            endings.push(talk.endUpload(scopes, open));
-        open = undefined;
-    };
-    return {
-        begun: (place) => void (open = place),
-        finished: () => void (open = undefined),
-        open: () => open,
-        end,
-        [Symbol.asyncDispose]: async () => {
-            end();
-            await Promise.all(endings);
-        },
-    };
+    const request = { method: 'HEAD', signal: job.options.signal };
+    return job.talk.call(what(job), pathOfBlob(job), request, isAccepted, isRetryable);
 }
 // A cancelled step has seconds.
 const graceMs = 2000;
-/** Returns the request that begins an upload. It outlives a cancel for a moment: only its answer has the upload's address. */
-function beginning(url, signal) {
-    const late = (0,deadline/* abortedAfter */.U)(signal, graceMs);
-    return { method: 'POST', url, headers: { 'content-length': '0' }, signal: late, outlivesStep: true };
+/** Requests an upload. The request outlives a cancel for a moment: only its answer has the upload's address. */
+async function requestUpload({ talk, options }, query = '', scopes = []) {
+    const url = `${await talk.urlOf('blobs/uploads/')}${query}`;
+    options.signal.throwIfAborted();
+    const ends = { outlivesStep: true, signal: (0,deadline/* abortedAfter */.U)(options.signal, graceMs) };
+    return talk.ask(() => ({ method: 'POST', url, headers: { 'content-length': '0' }, ...ends }), scopes);
 }
 /**
  * Mounts the blob from another repository, and returns whether that worked. A refusal is no failure, and isn't retried. If the registry
  * begins an upload instead, that one is used.
  */
-async function mount(job, uploads) {
-    const { talk, repository, blob, options, scopes } = job;
-    const asked = new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, await talk.origin()).href;
-    for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(repository))) {
-        const url = `${asked}?${new URLSearchParams({ mount: blob.digest, from: pathOf(other) }).toString()}`;
-        options.signal.throwIfAborted();
-        const request = beginning(url, options.signal);
-        const answer = await talk
-            .ask([...scopes, pulls(other)], () => request)
-            .catch((error) => {
+async function mount(job) {
+    const { talk, blob, options } = job;
+    for (const other of options.mountFrom.filter((one) => pathOf(one) !== pathOf(talk.repository))) {
+        const query = new URLSearchParams({ mount: blob.digest, from: pathOf(other) });
+        const answer = await requestUpload(job, `?${query.toString()}`, [pulls(other)]).catch((error) => {
+            options.signal.throwIfAborted();
             // The token service may refuse a token for a repository that this login can't read.
             if (error instanceof http_answer/* HttpError */.j$ || (0,retry/* isTransient */.dg)(error))
                 return undefined;
@@ -38677,71 +38079,70 @@ async function mount(job, uploads) {
         });
         if (answer?.status !== 201 && answer?.status !== 202)
             continue;
-        uploads.end();
+        job.end();
         if (answer.status === 201)
             return true;
-        const own = await talk.origin();
-        const place = resolveLocation(answer.header('location'), answer.url, own);
-        if (place !== undefined && mayUploadTo(place, own))
-            uploads.begun(place);
+        job.begun = uploadPlace(answer, await talk.origin());
     }
     return false;
 }
 // A registry may move a large blob before it answers.
 const commitMs = 5 * 60_000;
-async function upload(job, uploads) {
-    const { options, onRetry } = job;
+const pieceBytes = 256 * 1024;
+async function upload(job) {
     const attempt = async () => {
-        const place = uploads.open() ?? (await begin(job));
-        if (place === undefined)
+        job.begun ??= await begin(job);
+        if (job.begun === undefined)
             return undefined;
-        uploads.begun(place);
         try {
-            const { status } = await send(job, place);
-            uploads.finished();
+            const { status } = await send(job, job.begun);
+            job.begun = undefined;
             return status;
         }
         catch (error) {
-            uploads.end();
+            job.end();
             throw (0,errors/* asError */.zR)(error);
         }
     };
-    const isRetryable = (error) => (0,retry/* isTransient */.dg)(error) || isLostUpload(error);
-    const status = await (0,retry/* again */.TG)('part', attempt, { what: () => what(job), onRetry, signal: options.signal, isRetryable });
+    // distribution-spec, "Error Codes": a restarted registry, or another replica, doesn't know the upload.
+    const isLostUpload = (error) => error instanceof http_answer/* HttpError */.j$ && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
+    const status = await (0,retry/* again */.TG)('part', attempt, {
+        ...job.talk.retries,
+        what: what(job),
+        signal: job.options.signal,
+        isRetryable: (error) => (0,retry/* isTransient */.dg)(error) || isLostUpload(error),
+    });
     if (status === undefined)
         return 'there';
     if (status === 201)
         return 'pushed';
     // Accepted, perhaps not yet stored. A push-only login can't look, and a registry may not support HEAD.
     const isAccepted = (found) => [200, 401, 403, 405, 501].includes(found);
-    await head(job, isAccepted, (error) => (0,retry/* isTransient */.dg)(error) || (error instanceof http_answer/* HttpError */.j$ && error.status === 404));
+    await head(job, isAccepted, (error) => (0,retry/* isTransient */.dg)(error) || (0,http_answer/* hasStatus */.Ro)(error, 404));
     return 'pushed';
-}
-// distribution-spec, "Error Codes": a restarted registry, or another replica, doesn't know the upload.
-function isLostUpload(error) {
-    return error instanceof http_answer/* HttpError */.j$ && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
 }
 /** Begins an upload. Returns its address; undefined when the registry answers that it has the blob already. */
 async function begin(job) {
-    const { talk, repository, options, scopes } = job;
-    const own = await talk.origin();
-    options.signal.throwIfAborted();
-    const request = beginning(new URL(`/v2/${pathOf(repository)}/blobs/uploads/`, own).href, options.signal);
+    const { talk, options } = job;
     // 202 is the specification's; containerd accepts the others, crane 201.
-    const begun = required(await talk.ask(scopes, () => request), isTaken);
+    const begun = required(await requestUpload(job), isTaken);
     if (begun.status === 201) {
-        const look = { method: 'HEAD', url: new URL(pathIn(job), own).href, signal: options.signal };
-        if (showsBlob(job, required(await talk.ask(scopes, () => look), blobs_isFinal)))
+        const look = { method: 'HEAD', url: await talk.urlOf(pathOfBlob(job)), signal: options.signal };
+        if (showsBlob(job, required(await talk.ask(() => look), retry/* isFinal */.dR)))
             return undefined;
     }
-    const location = begun.header('location');
-    const place = begun.status === 201 ? undefined : resolveLocation(location, begun.url, own);
-    if (place !== undefined && mayUploadTo(place, own))
+    const place = begun.status === 201 ? undefined : uploadPlace(begun, await talk.origin());
+    if (place !== undefined)
         return place;
-    const to = (0,base_text/* quoteForeign */.xS)(withoutSecrets(location));
+    const to = (0,base_text/* quoteForeign */.xS)(withoutSecrets(begun.header('location')));
     throw new errors/* HandoverError */.Cu('registry-failed', `The registry began an upload with HTTP ${String(begun.status)} at "${to}"; an address with https:// was expected.`, 'Look at the configuration of the registry, or of the proxy before it.');
 }
-async function send({ talk, blob, options, scopes }, place) {
+/** Adds the blob's digest to the address of its upload, and keeps the query unchanged, which may be signed. */
+function withDigest(place, digest) {
+    const address = place.href.replace(/\?$/, '');
+    return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
+}
+async function send({ talk, blob, options }, place) {
     const { size, digest } = blob;
     let sent = 0;
     let failure;
@@ -38750,16 +38151,13 @@ async function send({ talk, blob, options, scopes }, place) {
         sent = 0;
     };
     async function* chunks() {
-        try {
-            for await (const piece of verifiedPieces(blob)) {
-                yield piece;
-                sent += piece.length;
-                options.onBytes(piece.length);
-            }
-        }
-        catch (error) {
-            failure = error;
-            throw error;
+        const copies = (0,bytes_chunks/* pieces */.IE)(blob.open(), pieceBytes, []);
+        // The last piece follows when all are verified.
+        const verified = (0,bytes_verified/* heldBack */.Zg)((0,bytes_verified/* verifiedChunks */.Dc)(copies, blob, (found) => otherBlob(blob, found)), 1);
+        for await (const piece of (0,bytes_chunks/* watchedChunks */.bM)(verified, (error) => (failure = error))) {
+            yield piece;
+            sent += piece.length;
+            options.onBytes(piece.length);
         }
     }
     const request = () => {
@@ -38769,30 +38167,18 @@ async function send({ talk, blob, options, scopes }, place) {
         return { method: 'PUT', url: withDigest(place, digest), headers, body, answerMs: commitMs, signal: options.signal };
     };
     try {
-        return required(await talk.ask(scopes, request), isTaken);
+        return required(await talk.ask(request), isTaken);
     }
     catch (error) {
         revoke();
         throw (0,errors/* asError */.zR)(failure ?? error);
     }
 }
-const pieceBytes = 256 * 1024;
-/** Returns a blob's bytes, copied in pieces. The last piece follows when all are verified. */
-function verifiedPieces(blob) {
-    const verified = (0,bytes_verified/* verifiedChunks */.Dc)(copied(blob.open()), blob, (found) => otherBlob(blob, found));
-    return (0,bytes_verified/* heldBack */.Zg)(verified, 1);
-}
-async function* copied(chunks) {
-    for await (const chunk of chunks)
-        for (let at = 0; at < chunk.length; at += pieceBytes)
-            yield Buffer.from((0,bytes_chunks/* viewOf */.du)(chunk.subarray(at, Math.min(at + pieceBytes, chunk.length))));
-}
 function otherBlob({ digest, size }, found) {
     return new errors/* HandoverError */.Cu('artifact-corrupt', `A layer of the artifact has the digest ${found.digest ?? 'none'} and ${String(found.size)} bytes; its manifest lists ${digest} and ${String(size)}.`, 'Nothing was published. Run the job that exports the image again.');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/registry/authorization.js
-
 
 
 
@@ -38821,12 +38207,13 @@ const marginMs = 10_000;
 const usualSeconds = 60;
 function authorization(options) {
     const { credentials, maskSecret } = options;
+    const password = credentials?.kind === 'password' ? basicHeader(credentials) : undefined;
     let basic;
     const tokens = new Map();
     const asking = new Map();
     // An answer may repeat the form that is sent.
-    if (credentials?.kind === 'password')
-        maskSecret(basicHeader(credentials.username, credentials.password).replace('Basic ', ''));
+    if (password !== undefined)
+        maskSecret(password.replace('Basic ', ''));
     const header = (scopes) => {
         const held = tokens.get(scopes.join(' '));
         return held !== undefined && held.until > Date.now() ? held.header : basic;
@@ -38839,42 +38226,37 @@ function authorization(options) {
         tokens.set(scopes.join(' '), held);
         return held.header;
     };
-    const next = async (challenges, scopes, place) => {
-        const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-        if (bearer !== undefined) {
-            const key = scopes.join(' ');
-            const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
-            asking.set(key, asked);
-            return asked;
-        }
-        if (credentials?.kind === 'password' && challenges.some(({ scheme }) => scheme === 'basic'))
-            basic = basicHeader(credentials.username, credentials.password);
-        return basic;
-    };
     return {
         header,
         answer: async (challenges, scopes, refused, place) => {
             const meanwhile = header(scopes);
             if (meanwhile !== undefined && meanwhile !== refused)
                 return meanwhile;
-            const found = await next(challenges, scopes, place);
+            const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+            if (bearer === undefined) {
+                if (challenges.some(({ scheme }) => scheme === 'basic'))
+                    basic = password;
+                return basic === refused ? undefined : basic;
+            }
+            const key = scopes.join(' ');
+            const asked = asking.get(key) ?? fetchToken(bearer, scopes, place).finally(() => asking.delete(key));
+            asking.set(key, asked);
+            const found = await asked;
             return found === refused ? undefined : found;
         },
     };
 }
 async function askForToken(credentials, { parameters }, ownScopes, { own, via }) {
     const { realm = '', service } = parameters;
-    const url = URL.canParse(realm) ? new URL(realm) : undefined;
+    const url = URL.parse(realm);
     // A service without TLS must be on this machine, for a registry without TLS.
     const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && (0,proxies/* isLoopback */.U9)(url.host);
     const isSafe = url?.protocol === 'https:' || isPlain;
-    if (url === undefined || !isSafe)
+    if (url === null || !isSafe)
         throw new errors/* HandoverError */.Cu('registry-failed', `The registry requires a token from "${(0,base_text/* quoteForeign */.xS)(withoutSecrets(realm))}"; an address with https:// was expected.`, 'No password was sent there. Check the host in `tags`, and the registry’s `realm`.');
     const named = (parameters['scope'] ?? '').split(' ').filter(Boolean);
     const scopes = [...ownScopes, ...named.filter((scope) => !ownScopes.some((held) => covers(held, scope)))];
-    const { header, ...request } = credentials?.kind === 'identity-token'
-        ? withRefreshToken(url, service, scopes, credentials.token)
-        : withPassword(url, service, scopes, credentials);
+    const { header, ...request } = tokenRequest(url, service, scopes, credentials);
     // Another host gets neither header nor form.
     const answered = await answerTo(via, () => request, url, header, (target) => target.origin === url.origin);
     const answer = (0,json/* parseJson */.qF)(required(answered, (status) => status < 300).text);
@@ -38891,7 +38273,16 @@ function covers(held, scope) {
     const [, heldOf, heldActions = ''] = /^(.*):([^:]*)$/.exec(held) ?? [];
     return of === heldOf && actions.split(',').every((action) => heldActions.split(',').includes(action));
 }
-function withPassword(url, service, scopes, credentials) {
+function tokenRequest(url, service, scopes, credentials) {
+    if (credentials?.kind === 'identity-token') {
+        const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'image-handover' });
+        form.set('refresh_token', credentials.token);
+        if (service !== undefined)
+            form.set('service', service);
+        form.set('scope', scopes.join(' '));
+        const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+        return { method: 'POST', url: url.href, headers, body: form.toString() };
+    }
     if (service !== undefined)
         url.searchParams.set('service', service);
     for (const scope of scopes)
@@ -38899,17 +38290,9 @@ function withPassword(url, service, scopes, credentials) {
     if (credentials === undefined)
         return { method: 'GET', url: url.href };
     url.searchParams.set('account', credentials.username);
-    return { method: 'GET', url: url.href, header: basicHeader(credentials.username, credentials.password) };
+    return { method: 'GET', url: url.href, header: basicHeader(credentials) };
 }
-function withRefreshToken(url, service, scopes, token) {
-    const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: 'image-handover', refresh_token: token });
-    if (service !== undefined)
-        form.set('service', service);
-    form.set('scope', scopes.join(' '));
-    const headers = { 'content-type': 'application/x-www-form-urlencoded' };
-    return { method: 'POST', url: url.href, headers, body: form.toString() };
-}
-function basicHeader(username, password) {
+function basicHeader({ username, password }) {
     return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
 
@@ -38919,12 +38302,13 @@ function basicHeader(username, password) {
 
 
 
-// The host of Docker Hub's API (moby, registry/config.go).
-const apiHosts = { 'docker.io': 'registry-1.docker.io' };
+
 // A cancelled step has seconds.
 const endMs = 2000;
+/** @returns makes the conversation about a repository */
 function conversation(host, options) {
-    const { http, onRetry, signal } = options;
+    const { http } = options;
+    const retries = { onRetry: options.onRetry, signal: options.signal };
     const login = authorization(options);
     let found;
     const origin = () => (found ??= findOrigin(host, http).catch((error) => {
@@ -38942,38 +38326,46 @@ function conversation(host, options) {
         const another = await login.answer(challenges, scopes, header, { own, via });
         return another === undefined ? first : send(another);
     };
-    const ask = (scopes, request) => askBy(http, scopes, request);
-    return {
-        origin,
-        ask,
-        call: async (what, scopes, path, request, isAccepted, isRetryable = retry/* isTransient */.dg) => {
-            const ends = request.signal ?? signal;
-            const attempt = async () => {
-                const url = new URL(path, await origin()).href;
-                return required(await ask(scopes, () => ({ ...request, url })), isAccepted);
-            };
-            return (0,retry/* again */.TG)('call', attempt, { what: () => what, onRetry, signal: ends, isRetryable });
-        },
-        endUpload: async (scopes, url) => {
-            const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) };
-            const via = { ...http, send: (request) => http.send({ ...request, ...ends }) };
-            const attempt = async () => {
-                const answer = await askBy(via, scopes, () => ({ method: 'DELETE', url: url.href }));
-                required(answer, (status) => !(0,retry/* isTransientStatus */.Dm)(status));
-            };
-            const what = () => 'The end of an unfinished upload';
-            await (0,retry/* again */.TG)('cleanup', attempt, { what, onRetry, signal: ends.signal }).catch(() => undefined);
-        },
+    return (repository) => {
+        const own = [pushes(repository)];
+        const urlOf = async (path) => new URL(`/v2/${pathOf(repository)}/${path}`, await origin()).href;
+        const ask = (request, scopes = []) => askBy(http, [...own, ...scopes], request);
+        return {
+            repository,
+            retries,
+            origin,
+            urlOf,
+            ask,
+            call: async (what, path, request, isAccepted, isRetryable) => {
+                const attempt = async () => {
+                    const url = await urlOf(path);
+                    return required(await ask(() => ({ ...request, url })), isAccepted);
+                };
+                const signal = request.signal ?? retries.signal;
+                return (0,retry/* again */.TG)('call', attempt, { ...retries, what, signal, isRetryable });
+            },
+            endUpload: async ({ href: url }) => {
+                const ends = { outlivesStep: true, signal: AbortSignal.timeout(endMs) };
+                const via = { ...http, send: (request) => http.send({ ...request, ...ends }) };
+                const attempt = async () => required(await askBy(via, own, () => ({ method: 'DELETE', url })), retry/* isFinal */.dR);
+                const what = 'The end of an unfinished upload';
+                await (0,retry/* again */.TG)('cleanup', attempt, { ...retries, what, signal: ends.signal }).catch(() => undefined);
+            },
+        };
     };
 }
 /** Returns the origin: on the loopback interface with or without TLS, elsewhere always with TLS, as for docker. */
 async function findOrigin(host, http) {
-    const secure = new URL(`https://${apiHosts[host] ?? host}`);
+    const secure = new URL(`https://${apiHost(host)}`);
     if (!(0,proxies/* isLoopback */.U9)(host))
         return secure;
+    const statusOf = async (origin) => {
+        const { statusCode, body } = await http.send({ method: 'GET', url: new URL('/v2/', origin).href });
+        await body.dump();
+        return statusCode;
+    };
     try {
-        const response = await http.send({ method: 'GET', url: new URL('/v2/', secure).href });
-        await response.body.dump();
+        await statusOf(secure);
         return secure;
     }
     catch (error) {
@@ -38984,9 +38376,7 @@ async function findOrigin(host, http) {
         if (!/^(?:ECONNRESET|UND_ERR_SOCKET)/.test(code))
             throw (0,errors/* asError */.zR)(error);
         // Such a server may also hang up. So may a busy one with TLS, which then doesn't answer a plain request, or answers 400.
-        const response = await http.send({ method: 'GET', url: new URL('/v2/', plain).href });
-        await response.body.dump();
-        if (response.statusCode === 400)
+        if ((await statusOf(plain)) === 400)
             throw (0,errors/* asError */.zR)(error);
         return plain;
     }
@@ -39000,34 +38390,88 @@ async function findOrigin(host, http) {
 
 
 
+
+
+
 /** @param host of the registry, `docker.io` for Docker Hub */
 function registryClient(host, options) {
-    const { onRetry, signal } = options;
-    const http = (0,client/* httpClient */.o)(options.proxies, signal, options.authority);
-    const talk = conversation(host, { ...options, http });
+    const http = (0,client/* httpClient */.o)(options.proxies, options.signal, options.authority);
+    const about = conversation(host, { ...options, http });
     return {
-        manifestDigest: (repository, name, wanted) => failing('The look-up', repository, name, () => manifestDigest(talk, repository, name, wanted)),
+        manifestDigest: (repository, name, wanted) => manifestDigest(about(repository), name, wanted).catch(failed('The look-up', repository, name)),
         pushBlob: (repository, blob, push) => {
-            const ends = { ...push, signal: AbortSignal.any([signal, push.signal]) };
-            return failing('The push', repository, blob.digest, () => pushBlob(talk, repository, blob, ends, onRetry));
+            const ends = { ...push, signal: AbortSignal.any([options.signal, push.signal]) };
+            return pushBlob(about(repository), blob, ends).catch(failed('The push', repository, blob.digest));
         },
-        pushManifest: (repository, manifest, name, replaced) => failing('The push', repository, name, () => pushManifest(talk, repository, manifest, name, { replaced, onRetry, signal })),
+        pushManifest: (repository, manifest, name, replaced) => pushManifest(about(repository), manifest, name, replaced).catch(failed('The push', repository, name)),
         [Symbol.asyncDispose]: () => http.close(),
     };
 }
-/** Turns an error of the registry into a RegistryFailure, and throws others unchanged. */
-async function failing(work, repository, name, action) {
-    try {
-        return await action();
-    }
-    catch (error) {
+/** @returns throws an error of the registry as a RegistryFailure, and others unchanged */
+function failed(work, repository, name) {
+    return (error) => {
         if (error instanceof errors/* HandoverError */.Cu)
             throw error;
         const reference = `${repository}${(0,image_digest/* isDigest */.Bc)(name) ? '@' : ':'}${name}`;
         const systemCode = (0,errors/* systemCodeOf */.c7)(error);
         const seen = error instanceof http_answer/* HttpError */.j$ ? { status: error.status, why: error.serviceCode } : { systemCode };
         throw new errors/* RegistryFailure */.Yp(work, [reference], (0,errors/* messageOf */.bD)(error), seen);
-    }
+    };
+}
+const { index, manifest: registry_client_manifest, dockerIndex, dockerManifest } = manifest/* mediaTypes */.Ib;
+const anyManifest = [index, registry_client_manifest, dockerIndex, dockerManifest].join(', ');
+async function manifestDigest({ repository, call }, name, wanted) {
+    const headers = { accept: anyManifest };
+    const ask = (method) => 
+    // An error's answer to a HEAD has no message; the answer to a push has one.
+    call(`Looking for ${repository} ${name}`, `manifests/${name}`, { method, headers }, retry/* isFinal */.dR);
+    const head = await ask('HEAD');
+    if (head.status !== 200 && !withoutHead.includes(head.status))
+        return undefined;
+    const claimedDigest = head.header('docker-content-digest');
+    if ((0,image_digest/* isDigest */.Bc)(claimedDigest) && claimedDigest !== wanted)
+        return claimedDigest;
+    const whole = await ask('GET');
+    if (whole.status === 200)
+        return (0,image_digest/* digestOf */.ol)(whole.text);
+    return (0,image_digest/* isDigest */.Bc)(claimedDigest) && unreadable.includes(whole.status) ? claimedDigest : undefined;
+}
+// A registry without this method.
+const withoutHead = [405, 501];
+// A login that can push or look, but not read.
+const unreadable = [401, 403];
+async function pushManifest({ repository, retries, call, ask, urlOf }, { bytes, mediaType, digest }, name, replaced) {
+    const path = `manifests/${name}`;
+    const what = `The manifest ${repository} ${name}`;
+    const request = { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes };
+    const read = { method: 'GET', url: await urlOf(path), headers: { accept: mediaType } };
+    const put = await call(what, path, request, isTaken).catch(async (error) => {
+        // An attempt whose answer was lost may have set an immutable tag.
+        const got = (0,image_digest/* isDigest */.Bc)(name) || !(error instanceof http_answer/* HttpError */.j$) ? undefined : await ask(() => read);
+        if (got?.status === 200 && (0,image_digest/* digestOf */.ol)(got.text) === digest)
+            return got;
+        throw error;
+    });
+    const readBack = async () => {
+        const got = required(await ask(() => read), (status) => [200, ...unreadable].includes(status));
+        // Only the registry's answer to the push is left.
+        if (got.status !== 200)
+            return put.header('docker-content-digest') || digest;
+        const found = (0,image_digest/* digestOf */.ol)(got.text);
+        if (found === replaced && found !== digest)
+            throw new http_answer/* HttpError */.j$(404, '', 'the old manifest is still there');
+        return found;
+    };
+    const isRetryable = (error) => (0,retry/* isTransient */.dg)(error) || (0,http_answer/* hasStatus */.Ro)(error, 404);
+    const back = await (0,retry/* again */.TG)('call', readBack, { ...retries, what, isRetryable }).catch((error) => {
+        if (!(0,http_answer/* hasStatus */.Ro)(error, 404))
+            throw error;
+        const said = `it was accepted (HTTP ${String(put.status)}), but can't be read back: ${error.message}`;
+        throw new errors/* RegistryFailure */.Yp('The push', [`${repository} ${name}`], said);
+    });
+    if (back === digest)
+        return;
+    throw new errors/* HandoverError */.Cu('image-mismatch', `Under ${repository} ${name} the registry has a manifest with the digest ${(0,base_text/* quoteForeign */.xS)(back) || 'unknown'} after the push of ${digest}.`, 'Another workflow may have pushed there at the same time: give each workflow its own tags, or a `concurrency` group.');
 }
 
 ;// CONCATENATED MODULE: ./build/shared/registry/registries.js
@@ -41176,12 +40620,12 @@ const parse = function (data, opts = {}) {
 
 
 
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
-var files = __nccwpck_require__(4189);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 2 modules
+var files = __nccwpck_require__(8981);
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/inputs.js
@@ -41193,77 +40637,94 @@ var outputs = __nccwpck_require__(197);
 
 /** @param mask called with each text to keep out of the log */
 function actionInputs(mask = outputs/* maskSecret */.$l) {
-    const optional = (name) => read(name).trim() || undefined;
-    const text = (name) => {
-        const value = optional(name);
-        if (value === undefined)
-            throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
-        return value;
-    };
     return {
-        text,
+        text: inputs_text,
         optional,
         unlessNone,
-        orNone: (name) => {
-            const given = unlessNone(name)?.trim();
-            if (given === '')
-                throw givenEmpty(name);
-            return given;
-        },
-        listOrNone: (name) => {
-            if (unlessNone(name) === undefined)
-                return [];
-            const given = list(name);
-            if (given.length === 0)
-                throw givenEmpty(name);
-            return given;
-        },
+        orNone,
+        listOrNone,
         boolean: (name) => {
-            const value = text(name).toLowerCase();
+            const value = inputs_text(name).toLowerCase();
             if (value === 'true' || value === 'false')
                 return value === 'true';
             throw invalid(name, value, 'true or false');
         },
-        integer: (name, min, max) => number(name, text(name), /^\d+$/, 'a whole number', min, max),
-        decimal: (name, min, max) => number(name, text(name), /^\d+(?:\.\d+)?$/, 'a number', min, max),
+        integer: (name, min, max) => number(name, /^\d+$/, 'a whole number', min, max),
+        /** Returns a number with or without decimals. */
+        decimal: (name, min, max) => number(name, /^\d+(?:\.\d+)?$/, 'a number', min, max),
         lines,
         list,
+        /** Returns one `id=value` per line, untrimmed, because a key may need its last line end. Masks the values. */
         secrets: (name) => {
-            const items = rows(read(name))?.map((row) => row.join(','));
-            // Masked before any error, which would be in the log.
-            for (const item of items ?? read(name).split('\n'))
+            const found = rows(read(name))?.map((row) => row.join(','));
+            // Masked before an error is thrown, because the log shows errors.
+            for (const item of found ?? read(name).split('\n'))
                 (0,outputs/* maskLines */.sD)(inputs_valueOf(item), mask);
-            if (items === undefined)
+            if (found === undefined)
                 throw invalid(name, '(not shown)', closedQuotes);
-            return items.filter((item) => item.trim() !== '');
+            return found.filter((item) => item.trim() !== '');
         },
+        /** Returns one `id=path` per line. Masks the content of the files. */
         secretFiles: (name) => {
-            const items = lines(name);
-            for (const item of items)
+            const found = lines(name);
+            for (const item of found)
                 (0,outputs/* maskLines */.sD)(smallFile(inputs_valueOf(item)), mask);
-            return items;
+            return found;
         },
+        /** Returns the `id=VARIABLE` items, separated by line breaks or commas. Masks the values of the variables. */
         secretEnvs: (name) => {
-            const items = list(name);
-            for (const item of items)
+            const found = list(name);
+            for (const item of found)
                 (0,outputs/* maskLines */.sD)(process.env[inputs_valueOf(item)] ?? '', mask);
-            return items;
+            return found;
         },
     };
 }
-// The runner applies a default only if the line is missing (docs/decisions/0022).
+/** Returns a text without surrounding white space. Throws `invalid-input` if it is empty. */
+function inputs_text(name) {
+    const value = optional(name);
+    if (value === undefined)
+        throw invalid(name, '', 'a value', `Remove the line \`${name}:\` to use the default.`);
+    return value;
+}
+/** Returns undefined for an empty text. */
+function optional(name) {
+    return read(name).trim() || undefined;
+}
+/** Returns the unchanged text; undefined for `none`, which the runner sets only if the input's line is missing (docs/decisions/0022). */
 function unlessNone(name) {
     const given = read(name);
     return process.env[variableOf(name)] === undefined || given.trim() === 'none' ? undefined : given;
 }
+/**
+ * Returns a text, or undefined for the default `none`, which disables a check or selects another image. Throws `invalid-input` for an
+ * empty text, the value of an expression with an undeclared output.
+ */
+function orNone(name) {
+    const given = unlessNone(name)?.trim();
+    if (given === '')
+        throw givenEmpty(name);
+    return given;
+}
+/** Does the same as `orNone` for a list; empty for `none`. */
+function listOrNone(name) {
+    const given = unlessNone(name) === undefined ? undefined : list(name);
+    if (given?.length === 0)
+        throw givenEmpty(name);
+    return given ?? [];
+}
 function givenEmpty(name) {
     return (0,errors/* invalidInput */.aY)(`The input \`${name}\` is empty and would have no effect.`, 'Check its expression. Usually the other job doesn’t declare this output under `outputs:`, or isn’t in the `needs:` of ' +
-        `this job. To disable \`${name}\`, remove the line or set \`none\`, also in a condition: \`\${{ … || 'none' }}\`.`);
+        `this job. To disable \`${name}\`, remove the line or set \`none\`, including in a condition: \`\${{ … || 'none' }}\`.`);
 }
+/** Returns one item per line. An item may contain commas, as in the build-args of docker/build-push-action. */
 function lines(name) {
     return items(records(name).map((row) => row.join(',')));
 }
-// Quotes around a whole line don't protect its commas (docker/actions-toolkit, util.ts, getList).
+/**
+ * Returns the items, separated by line breaks or commas, as in the add-hosts of docker/build-push-action. Quotes around a whole line
+ * don't protect its commas (docker/actions-toolkit, util.ts, getList).
+ */
 function list(name) {
     return items(records(name).flatMap((row) => (row.length === 1 ? (row[0] ?? '').split(',') : row)));
 }
@@ -41291,9 +40752,9 @@ function read(name) {
 function inputs_valueOf(item) {
     return item.slice(item.indexOf('=') + 1);
 }
-// The maximum size of a file of secrets, in bytes. Lines of larger files are not masked.
+// The maximum size of a secret file, in bytes. Lines of larger files are not masked.
 const maxSecretFile = 64 * 1024;
-/** Returns the text of a file, or an empty one. The build reports a missing file. */
+/** Returns a file's text, or an empty text if it can't be read. The build reports a missing file. */
 function smallFile(path) {
     try {
         return (0,files/* readSmallFileSync */.x6)(path, maxSecretFile).toString();
@@ -41302,7 +40763,8 @@ function smallFile(path) {
         return '';
     }
 }
-function number(name, value, form, what, min, max) {
+function number(name, form, what, min, max) {
+    const value = inputs_text(name);
     const result = Number(value);
     if (form.test(value) && result >= min && result <= max)
         return result;
@@ -41345,7 +40807,7 @@ function invalid(name, value, expected, hint) {
 /* harmony export */ });
 /* harmony import */ var node_fs__WEBPACK_IMPORTED_MODULE_0__ = __nccwpck_require__(3024);
 /* harmony import */ var _actions_core__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(4517);
-/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(4754);
+/* harmony import */ var _base_errors_js__WEBPACK_IMPORTED_MODULE_2__ = __nccwpck_require__(3205);
 /* harmony import */ var _base_markdown_js__WEBPACK_IMPORTED_MODULE_3__ = __nccwpck_require__(9079);
 
 
@@ -41358,10 +40820,7 @@ function setOutputs(outputs) {
 }
 // GitHub doesn't show a larger summary of a step (docs.github.com, "Workflow commands", "Step isolation and limits").
 const mostBytes = 1024 * 1024;
-/**
- * Adds Markdown to the job summary. A failure is only a warning.
- * @param details one line for the log, which folds in the summary
- */
+/** Adds Markdown to the job summary. Logs `details`, which the summary folds. A failure is only a warning. */
 async function addSummary(markdown, details) {
     if (details !== undefined)
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .info */ .pq)(details);
@@ -41383,15 +40842,15 @@ async function addSummary(markdown, details) {
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .warning */ .$e)(`The job summary could not be written: ${(0,_base_errors_js__WEBPACK_IMPORTED_MODULE_2__/* .messageOf */ .bD)(error)}`);
     }
 }
-/** Keeps a text out of the log. The runner rejects an empty one. */
+/** Masks a text in the log. The runner rejects an empty text. */
 function maskSecret(secret) {
     if (secret !== '')
         (0,_actions_core__WEBPACK_IMPORTED_MODULE_1__/* .setSecret */ .Pq)(secret);
 }
-// Shorter ones are part of many words and numbers.
+// Shorter texts are part of many words and numbers.
 const shortestSecret = 4;
 /**
- * Keeps each line of a secret out of the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
+ * Masks each line of a secret in the log. Common texts such as `{` or `true` are not masked, because the runner drops outputs with
  * masked text.
  */
 function maskLines(secret, mask) {
@@ -41404,7 +40863,7 @@ function maskLines(secret, mask) {
 
 /***/ }),
 
-/***/ 9688:
+/***/ 3326:
 /***/ ((__unused_webpack___webpack_module__, __webpack_exports__, __nccwpck_require__) => {
 
 
@@ -41413,12 +40872,12 @@ __nccwpck_require__.d(__webpack_exports__, {
   eF: () => (/* binding */ run)
 });
 
-// UNUSED EXPORTS: failureSummary, readTimeLimit
+// UNUSED EXPORTS: failureSummary, progressTo, readTimeLimit
 
 // EXTERNAL MODULE: ./node_modules/@actions/core/lib/core.js + 16 modules
 var core = __nccwpck_require__(4517);
-// EXTERNAL MODULE: ./build/shared/base/errors.js + 1 modules
-var errors = __nccwpck_require__(4754);
+// EXTERNAL MODULE: ./build/shared/base/errors.js
+var errors = __nccwpck_require__(3205);
 // EXTERNAL MODULE: ./build/shared/base/forced-end.js
 var forced_end = __nccwpck_require__(5375);
 // EXTERNAL MODULE: ./build/shared/base/markdown.js
@@ -41435,8 +40894,8 @@ var json = __nccwpck_require__(604);
 var limits = __nccwpck_require__(2618);
 // EXTERNAL MODULE: ./build/shared/http/proxies.js
 var proxies = __nccwpck_require__(7825);
-// EXTERNAL MODULE: ./build/shared/bytes/files.js + 1 modules
-var files = __nccwpck_require__(4189);
+// EXTERNAL MODULE: ./build/shared/bytes/files.js + 2 modules
+var files = __nccwpck_require__(8981);
 // EXTERNAL MODULE: ./build/shared/base/text.js
 var base_text = __nccwpck_require__(1453);
 ;// CONCATENATED MODULE: ./build/shared/runner/context.js
@@ -41460,14 +40919,17 @@ function jobContext(env = process.env) {
     const runId = variable('GITHUB_RUN_ID');
     const repositoryUrl = repository === '' ? '' : `${variable('GITHUB_SERVER_URL')}/${repository}`;
     return {
+        /** A folder that the runner empties after the job. */
         tempRoot: variable('RUNNER_TEMP') || (0,external_node_os_namespaceObject.tmpdir)(),
         runtimeToken,
         resultsUrl,
+        /** Whether there is a service for BuildKit's `gha` cache. */
         hasCacheService: runtimeToken !== '' && (variable('ACTIONS_CACHE_URL') !== '' || resultsUrl !== ''),
-        // As buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool).
+        /** Whether BuildKit's `gha` cache uses `resultsUrl`, as buildx reads it (util/buildflags/cache.go, with Go's strconv.ParseBool). */
         usesCacheV2: runtimeToken !== '' &&
             resultsUrl !== '' &&
             ['1', 't', 'T', 'true', 'TRUE', 'True'].includes(variable('ACTIONS_CACHE_SERVICE_V2')),
+        /** The job's permission for the Actions cache (`cache-mode` in the workflow), such as `read`; empty if the runner doesn't set it. */
         cacheMode: variable('ACTIONS_CACHE_MODE'),
         noDefaultAttestations: /^(?:1|t|true)$/i.test(variable('BUILDX_NO_DEFAULT_ATTESTATIONS')),
         proxies: (0,proxies/* proxiesOf */._j)(variable),
@@ -41477,25 +40939,41 @@ function jobContext(env = process.env) {
             runAttempt: Number.parseInt(variable('GITHUB_RUN_ATTEMPT'), 10) || 1,
             commit: variable('GITHUB_SHA'),
         },
+        /** Identifies the job in its run, across attempts. Legs of a matrix may share it; calls of a reusable workflow don't. */
         jobPath: jobPath(variable('ACTIONS_ORCHESTRATION_ID')) ?? variable('GITHUB_JOB'),
         runUrl: repositoryUrl === '' || runId === '' ? '' : `${repositoryUrl}/actions/runs/${runId}`,
+        /** Web address of the repository; empty outside of a workflow. */
         repositoryUrl,
+        /** Base URL of the REST API, without a trailing slash. On GitHub Enterprise, it includes a path. */
         apiUrl: (variable('GITHUB_API_URL') || 'https://api.github.com').replace(/\/+$/, ''),
         host: workflowHost(variable),
+        /** The repository's maximum retention in days, if the runner sets it. */
         maxRetentionDays: Number.isFinite(retention) && retention > 0 ? retention : undefined,
         runner: { os: variable('RUNNER_OS'), architecture: variable('RUNNER_ARCH') },
         runnerName: variable('RUNNER_NAME'),
-        event: eventFacts(variable),
+        event: {
+            name: variable('GITHUB_EVENT_NAME'),
+            payload: readPayload(variable('GITHUB_EVENT_PATH')),
+            ref: variable('GITHUB_REF'),
+            refName: variable('GITHUB_REF_NAME'),
+            refType: variable('GITHUB_REF_TYPE'),
+            sha: variable('GITHUB_SHA'),
+            headRef: variable('GITHUB_HEAD_REF'),
+        },
+        /** Docker's configuration, with the logins of earlier steps. */
         dockerConfigFolder,
+        /** Buildx's configuration, with the logins for single repositories. */
         buildxConfigFolder: variable('BUILDX_CONFIG') || (0,external_node_path_.join)(dockerConfigFolder, 'buildx'),
+        /** Docker's logins in the environment, as JSON; may be empty. */
         dockerAuthConfig: variable('DOCKER_AUTH_CONFIG'),
         dockerVariables: variablesOf(env, 'DOCKER_'),
+        /** The variables that docker/metadata-action has set. */
         metadata: variablesOf(env, 'DOCKER_METADATA_OUTPUT_'),
     };
 }
-// Gitea's runner sets the first (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's sets both (code.forgejo.org/forgejo/runner).
-// Both contain act, which sets the last (nektos/act, pkg/runner/run_context.go). The names of GitHub's hosts are those that its own clients
-// accept (actions/toolkit, artifact, config.ts).
+// Gitea's runner sets GITEA_ACTIONS (gitea.com/gitea/act_runner, internal/app/run/runner.go). Forgejo's runner sets both GITEA_ACTIONS and
+// FORGEJO_ACTIONS (code.forgejo.org/forgejo/runner). Both runners contain act, which sets ACT (nektos/act, pkg/runner/run_context.go).
+// GitHub's hosts are those that its own clients accept (actions/toolkit, artifact, config.ts).
 function workflowHost(variable) {
     if (variable('FORGEJO_ACTIONS') === 'true')
         return 'Forgejo';
@@ -41507,15 +40985,12 @@ function workflowHost(variable) {
         ? 'GitHub'
         : 'GitHub Enterprise Server';
 }
-// The runner sets it to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`, a leg without a matrix being `__default`
-// (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
+// The runner sets ACTIONS_ORCHESTRATION_ID to `<id of the attempt's plan>.<job, with the jobs that call it>.<leg>`. Without a matrix, the
+// leg is `__default` (seen on hosted runners). GITHUB_JOB is the same for all calls of a workflow.
 function jobPath(orchestration) {
     return /^[0-9a-f-]{36}\.(.+?)(?:\.__default)?$/i.exec(orchestration)?.[1];
 }
-/**
- * Checks that the step can set outputs and write temporary files.
- * @throws HandoverError `unsupported-host`
- */
+/** Checks that the step can set outputs and write temporary files. Throws `unsupported-host`. */
 function requireRunnerFiles(env = process.env) {
     const { GITHUB_OUTPUT: output = '', RUNNER_TEMP: temp = '', GITHUB_ACTIONS: isRunner } = env;
     if (output !== '')
@@ -41530,11 +41005,11 @@ function requirePath(variable, path, kind) {
     try {
         const found = (0,external_node_fs_.statSync)(path);
         if (!(kind === 'file' ? found.isFile() : found.isDirectory()))
-            throw unfit(`${expected}: it is not a ${kind}.`, variable);
+            throw new Error(`it is not a ${kind}`);
         (0,external_node_fs_.accessSync)(path, external_node_fs_.constants.W_OK);
     }
     catch (error) {
-        throw error instanceof errors/* HandoverError */.Cu ? error : unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
+        throw unfit(`${expected}: ${(0,errors/* messageOf */.bD)(error)}.`, variable, error);
     }
 }
 function unfit(message, variable, cause) {
@@ -41542,18 +41017,7 @@ function unfit(message, variable, cause) {
         'check the owner of that path.', cause);
 }
 function variablesOf(env, start) {
-    return Object.fromEntries(Object.entries(env).flatMap(([name, value]) => name.startsWith(start) && value !== undefined ? [[name, value]] : []));
-}
-function eventFacts(variable) {
-    return {
-        name: variable('GITHUB_EVENT_NAME'),
-        payload: readPayload(variable('GITHUB_EVENT_PATH')),
-        ref: variable('GITHUB_REF'),
-        refName: variable('GITHUB_REF_NAME'),
-        refType: variable('GITHUB_REF_TYPE'),
-        sha: variable('GITHUB_SHA'),
-        headRef: variable('GITHUB_HEAD_REF'),
-    };
+    return Object.fromEntries(Object.entries((0,json/* stringMapOf */.pn)(env)).filter(([name]) => name.startsWith(start)));
 }
 /** Reads the event's payload; undefined if it can't be read. */
 function readPayload(path) {
@@ -41567,68 +41031,6 @@ function readPayload(path) {
 
 // EXTERNAL MODULE: ./build/shared/image/host.js
 var host = __nccwpck_require__(8118);
-;// CONCATENATED MODULE: ./build/shared/runner/log.js
-
-
-const everyMs = 5000;
-/**
- * Counts bytes during long work, and logs them every five seconds and at the end. The last line has no total, which was only an estimate.
- * @param print called with each line
- * @internal
- */
-function progressTo(print) {
-    return async (what, total, work) => {
-        const began = performance.now();
-        let bytes = 0;
-        const soFar = (verb, of = '') => {
-            const ms = performance.now() - began;
-            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
-            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
-        };
-        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
-        timer.unref();
-        try {
-            const result = await work((more) => void (bytes += more));
-            if (bytes === 0)
-                print(`${what}: nothing`);
-            else
-                soFar('done, ');
-            return result;
-        }
-        catch (error) {
-            if (bytes > 0)
-                soFar('broke off after ', share(bytes, total));
-            throw error;
-        }
-        finally {
-            clearInterval(timer);
-        }
-    };
-}
-/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
-function share(bytes, total) {
-    if (total === 'unknown')
-        return '';
-    if (typeof total === 'object')
-        return bytes > total.atMost ? '' : ` of at most ${(0,base_text/* formatBytes */.z3)(total.atMost)}`;
-    return bytes > total ? '' : ` of ${(0,base_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
-}
-function percent(bytes, total) {
-    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
-}
-// Much of the log is foreign text: lines of a build, messages of an engine, names in an artifact.
-function printLines(message) {
-    (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
-}
-/** The log of a workflow step. Chapters fold, notices and warnings become annotations. */
-const runnerLog = {
-    info: printLines,
-    notice: (message) => (0,core/* notice */.lm)(message),
-    warning: (message) => (0,core/* warning */.$e)(message),
-    chapter: core/* group */.Os,
-    progress: progressTo(printLines),
-};
-
 // EXTERNAL MODULE: ./build/shared/runner/outputs.js
 var outputs = __nccwpck_require__(197);
 ;// CONCATENATED MODULE: ./build/shared/runner/run.js
@@ -41645,7 +41047,7 @@ const graceMs = 15_000;
 // A cancelled step gets SIGINT, 7.5 s later SIGTERM, and is killed after that (actions/runner, src/Runner.Sdk/ProcessInvoker.cs).
 const cancelMs = 7_000;
 /**
- * Runs a step, and ends the process with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
+ * Runs a step, and exits with 0 or 1. Any error becomes one annotation and a job summary. After a cancel, the step's cleanup
  * runs first.
  */
 async function run(name, step) {
@@ -41664,7 +41066,7 @@ async function run(name, step) {
     const cancel = (signal) => {
         end(new errors/* HandoverError */.Cu('cancelled', `The step was cancelled (${signal}).`, 'Run the job again.'), cancelMs);
     };
-    // Errors outside of all promises.
+    // Errors that no caller catches.
     const escaped = (error) => void fail(name, error);
     // A closed log is not a failure.
     process.stdout.on('error', () => undefined);
@@ -41684,7 +41086,7 @@ async function run(name, step) {
     }
     return process.exit(1);
 }
-/** Reads the minutes that a step may take: at most 5 days, as long as a job may run on a self-hosted runner. @internal */
+/** Reads how many minutes a step may take: at most 5 days, the limit of a job on a self-hosted runner. @internal */
 function readTimeLimit(inputs) {
     return inputs.decimal('timeout-minutes', 0.001, 7200);
 }
@@ -41709,19 +41111,13 @@ function firstError(error) {
     return firstError(error.suppressed);
 }
 async function report(name, error) {
-    if (!(error instanceof errors/* HandoverError */.Cu)) {
-        const stack = error instanceof Error ? error.stack : undefined;
-        if (stack !== undefined)
-            runnerLog.info(stack);
-        (0,core/* error */.z3)(`${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`, {
-            title: `${name}: unexpected error`,
-        });
-    }
-    else {
-        (0,core/* error */.z3)(`${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`, {
-            title: `${name}: ${error.code}`,
-        });
-    }
+    const isKnown = error instanceof errors/* HandoverError */.Cu;
+    if (!isKnown && error instanceof Error && error.stack !== undefined)
+        runnerLog.info(error.stack);
+    const [title, text] = isKnown
+        ? [error.code, `${error.message}\nNext step: ${error.hint}\n(code ${error.code}; see TROUBLESHOOTING.md)`]
+        : ['unexpected error', `${(0,errors/* messageOf */.bD)(error)}\nThis is a bug in ${name}. Please report it with the log.`];
+    (0,core/* error */.z3)(text, { title: `${name}: ${title}` });
     await (0,outputs/* addSummary */.S0)(failureSummary(name, error));
 }
 /** Returns the job summary of a failed step. @internal */
@@ -41730,6 +41126,64 @@ function failureSummary(name, error) {
         return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)} failed\n\n${(0,markdown/* prose */.CS)((0,errors/* messageOf */.bD)(error))}\n`;
     return (0,markdown/* safe */.gB) `### ❌ ${(0,markdown/* words */.aL)(name)}: ${(0,markdown/* code */.aY)(error.code)}\n\n${(0,markdown/* prose */.CS)(error.message)}\n\n**Next step:** ${(0,markdown/* prose */.CS)(error.hint)}\n`;
 }
+const everyMs = 5000;
+/**
+ * Counts bytes during long work, and logs them every five seconds and at the end. The last line omits the estimated total.
+ * @param print called with each line
+ * @internal
+ */
+function progressTo(print) {
+    return async (what, total, work) => {
+        const began = performance.now();
+        let bytes = 0;
+        const soFar = (verb, of = '') => {
+            const ms = performance.now() - began;
+            const speed = bytes < 1e6 || ms < 1 ? '' : `, ${(bytes / 1000 / ms).toFixed(0)} MB/s`;
+            print(`${what}: ${verb}${(0,base_text/* formatBytes */.z3)(bytes)}${of} in ${(0,base_text/* formatDuration */.a3)(ms)}${speed}`);
+        };
+        const timer = setInterval(() => soFar('', share(bytes, total)), everyMs);
+        timer.unref();
+        try {
+            const result = await work((more) => void (bytes += more));
+            if (bytes === 0)
+                print(`${what}: nothing`);
+            else
+                soFar('done, ');
+            return result;
+        }
+        catch (error) {
+            if (bytes > 0)
+                soFar('interrupted after ', share(bytes, total));
+            throw error;
+        }
+        finally {
+            clearInterval(timer);
+        }
+    };
+}
+/** Returns the share of the total; empty if there are more bytes than that, such as after a retry. */
+function share(bytes, total) {
+    if (total === 'unknown')
+        return '';
+    if (typeof total === 'object')
+        return bytes > total.atMost ? '' : ` of at most ${(0,base_text/* formatBytes */.z3)(total.atMost)}`;
+    return bytes > total ? '' : ` of ${(0,base_text/* formatBytes */.z3)(total)} (${percent(bytes, total)})`;
+}
+function percent(bytes, total) {
+    return total === 0 ? '100 %' : `${String(Math.floor((100 * bytes) / total))} %`;
+}
+// Much of the log is text from outside: lines of a build, messages of an engine, names in an artifact.
+function printLines(message) {
+    (0,core/* info */.pq)((0,base_text/* harmlessLines */.vL)(message));
+}
+/** The log of a workflow step. Chapters are folded; notices and warnings become annotations. */
+const runnerLog = {
+    info: printLines,
+    notice: (message) => (0,core/* notice */.lm)(message),
+    warning: (message) => (0,core/* warning */.$e)(message),
+    chapter: core/* group */.Os,
+    progress: progressTo(printLines),
+};
 
 
 /***/ }),
