@@ -13,17 +13,17 @@ import { again, type Retries } from '../http/retry.ts';
 import { field, maskedUrl, signedUrl, twirp } from '../http/twirp.ts';
 import { type Digest, isDigest } from '../image/digest.ts';
 
-// The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each
-// costs a round trip, so a cache of 1.4 GB takes minutes. Before each layer, it asks whether the cache has it. So this room stores layers
-// first, many blocks at a time, under BuildKit's keys, and BuildKit then writes the others and its index. The format of the index is
-// BuildKit's. Without this room, BuildKit writes everything (docs/decisions/0032).
+// The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time.
+// Each costs a round trip, so a cache of 1.4 GB takes minutes. Before it writes a layer, it asks whether the cache has that layer. So
+// this module stores layers first, many blocks at a time, under BuildKit's keys. BuildKit then writes the others and its index. The
+// format of the index is BuildKit's. Without this module, BuildKit would write everything (docs/decisions/0032).
 
 const service = 'github.actions.results.api.v1.CacheService';
 // BuildKit, cache/remotecache/gha/gha.go: blobKey. It is unchanged since 0.10.
 const keyOf = (digest: Digest): string => `buildkit-blob-1-${digest}`;
 // tonistiigi/go-actions-cache, cache.go: version. The same for all keys.
 const version = createHash('sha256').update('|go-actionscache-1.0').digest('hex');
-// Small blobs wait for answers most of the time, large ones for the connection: at most 16 blocks of 4 MiB are in memory.
+// Small blobs mostly wait for answers, large blobs for the connection. At most 16 blocks of 4 MiB are in memory.
 const blobsAtOnce = 4;
 const blocksPerBlob = 4;
 
@@ -35,23 +35,23 @@ export interface CacheBlob {
   readonly chunks: () => LentChunks;
 }
 
-/** The blobs that were stored, and why others were not. */
+/** How many blobs were stored, and why the others were not. */
 interface StoredBlobs {
   readonly count: number;
   readonly bytes: number;
-  /** The first failure: no other blob was begun after it. */
+  /** The first failure. No blob is started after it. */
   readonly failure: StoreFailure | undefined;
 }
 
 interface StoreFailure {
   readonly why: string;
-  /** Whether an entry was reserved, but not finished. No run can read or write it, so BuildKit takes it for stored. */
+  /** Whether an entry was reserved but not finished. No run can read or write it, and BuildKit assumes that it is stored. */
   readonly isUnfinished: boolean;
 }
 
 /** The Actions cache of this job. */
 export interface ActionsCache extends AsyncDisposable {
-  /** Stores blobs that the cache lacks, several at a time. After a failure, later calls store and read nothing. Throws nothing. */
+  /** Stores blobs that the cache lacks, several at a time. After a failure, later calls store and read nothing. Never throws. */
   store(blobs: AsyncIterable<CacheBlob>, signal: AbortSignal): Promise<StoredBlobs>;
   /** Returns the layers in the newest readable index of a scope, if there is one. Most are still in the cache. */
   listed(scope: string, signal: AbortSignal): Promise<readonly Digest[] | undefined>;
@@ -69,7 +69,7 @@ export interface ActionsCacheOptions extends Retries {
 
 export function actionsCache(options: ActionsCacheOptions): ActionsCache {
   const http = httpClient(options.proxies, options.signal);
-  // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+  // BuildKit appends the path in the same way (go-actions-cache, cache_v2.go: urlV2).
   const origin = options.resultsUrl.replace(/\/+$/, '');
   const tools = { ...options, http, ask: twirp(http, { origin, service, token: options.runtimeToken }) };
   let failure: StoreFailure | undefined;
@@ -78,7 +78,7 @@ export function actionsCache(options: ActionsCacheOptions): ActionsCache {
       const stored = { count: 0, bytes: 0 };
       if (failure !== undefined) return { ...stored, failure: { ...failure, isUnfinished: false } };
       try {
-        // A failure doesn't end the others: an entry that breaks off can't be written again.
+        // A failure doesn't stop the other uploads, because an interrupted entry can't be written again.
         await inPool(blobs, blobsAtOnce, async (blob) => {
           if (!(await storeBlob(tools, blob, signal))) return;
           stored.count += 1;
@@ -104,7 +104,7 @@ async function listedLayers(
   scope: string,
   signal: AbortSignal,
 ): Promise<readonly Digest[] | undefined> {
-  // BuildKit, gha.go: indexKey. A hash of the ref and a number follow.
+  // BuildKit, gha.go: indexKey, which appends a hash of the ref and a number.
   const key = `index-${scope}-1-`;
   const found = await ask('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, { signal });
   if (found['ok'] !== true) return undefined;
@@ -114,7 +114,7 @@ async function listedLayers(
   return isObject(index) ? objectsOf(index['layers']).flatMap(({ blob }) => (isDigest(blob) ? [blob] : [])) : undefined;
 }
 
-/** An upload that broke off. GitHub never releases its key. */
+/** An interrupted upload. GitHub never releases its key. */
 class UnfinishedEntry extends Error {}
 
 /** Returns whether the blob was stored; false if it was there, or another job is storing it. */

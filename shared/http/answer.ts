@@ -70,12 +70,12 @@ export function serviceError(answer: Answer): HttpError {
   return refusal(answer, serviceCode, `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`);
 }
 
-/** Returns the error for an answer that isn't a success. Only this reads `Retry-After`. */
+/** Returns the error for an answer that isn't a success. Only this function reads `Retry-After`. */
 export function refusal({ status, header }: Omit<Answer, 'text'>, serviceCode: string, message: string): HttpError {
   return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
 }
 
-// In ms; undefined unless the header has seconds or a date (RFC 9110, section 10.2.3).
+// Returns ms, or undefined if the header has neither seconds nor a date (RFC 9110, section 10.2.3).
 function parseRetryAfter(header: string): number | undefined {
   const text = header.trim();
   const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - Date.now() : NaN;

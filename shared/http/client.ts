@@ -3,7 +3,7 @@ import { rootCertificates } from 'node:tls';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici';
 import { isLoopback, type Proxies, type Proxy, proxyUrl } from './proxies.ts';
 
-/** A body in chunks, whose memory the request keeps. */
+/** A body in chunks. The request keeps their memory. */
 interface StreamedBody {
   /** Bytes of all chunks. */
   readonly size: number;
@@ -15,9 +15,9 @@ export interface HttpRequest {
   readonly url: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Buffer | string | StreamedBody;
-  /** Ends this request alone. */
+  /** Ends only this request. */
   readonly signal?: AbortSignal | undefined;
-  /** Whether it is sent even after the step was cancelled. */
+  /** Whether it is sent even after the step is cancelled. */
   readonly outlivesStep?: true;
   /** How long the answer may take after the request is sent, in ms; 30 s by default. */
   readonly answerMs?: number | undefined;
@@ -33,12 +33,12 @@ export interface Http {
   close(): Promise<void>;
 }
 
-// A connection that is silent for this long is closed; the request is then retried.
+// After this much silence, the connection is closed and the request is retried.
 const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 
 /**
- * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
+ * @param proxies used as by curl and the runner: http and https have separate proxies, and the loopback interface has none
  *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
  * @param signal ends open requests
  * @param authority a certificate to trust in addition to the system CAs, in PEM
@@ -52,7 +52,7 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
   const through = (proxy: Proxy | undefined): Dispatcher => {
     if (proxy === undefined) return direct;
     const url = proxyUrl(proxy);
-    // The agent that uses the proxy gets `requestTls`.
+    // undici passes `requestTls` to the agent behind the proxy.
     const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
     return new EnvHttpProxyAgent({ ...options, ...to });
   };
@@ -60,7 +60,7 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
   return {
     send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
       const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
-      // Otherwise undici destroys the body with an error that nothing catches.
+      // If it were aborted already, undici would destroy the body with an error that nothing catches.
       ends.throwIfAborted();
       const { protocol, host } = new URL(url);
       const dispatcher = isLoopback(host) ? direct : protocol === 'https:' ? secure : plain;
@@ -77,13 +77,13 @@ export function httpClient(proxies: Proxies, signal: AbortSignal, authority?: st
   };
 }
 
-// A connection can break before the body has a reader, which gets that error later. Without this, it would end the process.
+// A connection can break before the body has a reader. The reader gets that error later; without this listener, it would end the process.
 function watched(response: HttpResponse): HttpResponse {
   response.body.on('error', () => undefined);
   return response;
 }
 
-// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
+// Node's TLS keeps a plain and an encrypted copy of each write. With small pieces, these copies stay small.
 function inPieces(body: Buffer): Readable {
   const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
   return Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));

@@ -15,7 +15,7 @@ export interface Proxies {
   readonly except: string;
 }
 
-/** Reads the proxies from variables in lower or upper case; `variable` returns a variable's text or ''. */
+/** Reads the proxies from variables in lower or upper case. `variable` returns a variable's text, or '' if it isn't set. */
 export function proxiesOf(variable: (name: string) => string): Proxies {
   const first = (...names: readonly string[]): Proxy | undefined => {
     const name = names.find((each) => variable(each).trim() !== '');
@@ -34,7 +34,7 @@ export function isLoopback(host: string): boolean {
 }
 
 /**
- * Returns the URL of a proxy. Without a scheme it is http, as for curl and the runner's own client (actions/toolkit,
+ * Returns the URL of a proxy. Without a scheme, it is http, as for curl and the runner's own client (actions/toolkit,
  * http-client/src/proxy.ts).
  * @throws HandoverError `unsupported-host` when it can't be used
  */

@@ -4,7 +4,7 @@ import { formatDuration } from '../base/text.ts';
 import { HttpError } from './answer.ts';
 
 interface RetryOptions {
-  /** How often the work runs, the first time included. */
+  /** How often the work runs, including the first time. */
   readonly attempts: number;
   /** Pause before attempt number `attempt` + 1, in ms. */
   readonly delayMs: (attempt: number, error: unknown) => number;
@@ -15,7 +15,7 @@ interface RetryOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+/** Runs the work until it succeeds, an error isn't retryable, or no attempts are left. Throws the last error. */
 export async function retry<T>(
   work: (attempt: number) => Promise<T>,
   { attempts, delayMs, isRetryable, onRetry, signal }: RetryOptions,
@@ -38,13 +38,13 @@ export function backoff(firstMs: number, maxMs: number): (attempt: number) => nu
   return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
 
-/** Whether a service that answers with this status will not give another answer in a moment. */
+/** Whether a status is final: the same request wouldn't get another answer in a moment. */
 export function isFinal(status: number): boolean {
   return ![408, 429, 500, 502, 503, 504].includes(status);
 }
 
-// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
-// certificate or this machine.
+// Error codes of the system (errno(3), getaddrinfo(3)), undici and Node's HTTP parser. With these, the connection failed, and not the
+// request, the certificate or this machine.
 const transientCodes: readonly string[] = [
   ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
   ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
@@ -58,22 +58,22 @@ export function isTransient(error: unknown): boolean {
 }
 
 /**
- * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. A
- * request that is retried is never part of other work that is retried.
+ * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. No
+ * retried request is part of other retried work.
  */
 const policies = {
-  /** A question to a service. */
+  /** A call of a service. */
   call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
-  /** A part of a blob, up or down: there are many, and each starts anew. */
+  /** The upload or download of a part of a blob. There are many, and each has all attempts. */
   part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
   /** Removes an unfinished upload, in the seconds that a cancelled step has. */
   cleanup: { attempts: 3, firstMs: 250, longestMs: 250 },
 } as const;
 
-/** The longest pause that a service gets, in ms, if it asks for a longer one. */
+/** The longest pause in ms, even if a service asks for a longer one. */
 export const longestRetryAfterMs = 60_000;
 
-/** What requests that are retried have in common. */
+/** The options of all retried requests. */
 export interface Retries {
   /** Called with one log line before each retry. */
   readonly onRetry: (line: string) => void;
@@ -86,7 +86,7 @@ export interface AgainOptions extends Retries {
   readonly what: string;
   /** Whether another request can help; `isTransient` by default. */
   readonly isRetryable?: ((error: unknown) => boolean) | undefined;
-  /** Whether it can help without a pause; called before the pause. */
+  /** Whether another request can help at once; called before the pause. */
   readonly isAtOnce?: (error: unknown) => boolean;
 }
 

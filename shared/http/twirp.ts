@@ -4,7 +4,7 @@ import type { Http, HttpRequest } from './client.ts';
 
 // The services behind ACTIONS_RESULTS_URL speak Twirp: each call is a POST with JSON (twirp specification, v7).
 
-/** The service answered with success in an unknown form: it is newer than this client. */
+/** The service reported success in an unknown form, so it is newer than this client. */
 export class UnknownAnswer extends Error {
   override readonly name = 'UnknownAnswer';
 }
@@ -43,7 +43,7 @@ export function signedUrl(value: unknown, method: string): string {
   throw new UnknownAnswer(`${method}: no signed URL`);
 }
 
-/** Returns the same URL after masking its signature: in the URL's form, which can be printed, and in that of `URLSearchParams`. */
+/** Masks a URL's signature, both as the URL has it and as `URLSearchParams` writes it, and returns the URL. */
 export function maskedUrl(url: string, maskSecret: (secret: string) => void): string {
   const signature = (text: string): string | undefined => /[?&]sig=([^&#]+)/.exec(text)?.[1];
   const { searchParams } = new URL(url);

@@ -7,25 +7,25 @@ import { quoteForeign } from '../base/text.ts';
 import { isLoopback } from '../http/proxies.ts';
 import { canonicalReference } from '../image/reference.ts';
 
-// Whole answers of a registry or its token service, after redirects, and the addresses in them.
+// Complete answers of a registry or its token service, after redirects, and the addresses in them.
 
 export interface RegistryAnswer extends Answer {
-  /** Address that answered. */
+  /** The address that answered. */
   readonly url: string;
   /** Whether that is another host, to which the registry redirected. */
   readonly isElsewhere: boolean;
 }
 
-// RFC 9110, section 15.4: the redirects to the same resource elsewhere.
+// The redirects to the same resource elsewhere (RFC 9110, section 15.4).
 const redirects: readonly number[] = [301, 302, 303, 307, 308];
-// The redirects that keep method and body.
+// The redirects that keep the method and the body.
 const sameMethod: readonly number[] = [307, 308];
-// As many as Go's net/http, docker and crane follow.
+// Go's net/http, docker and crane follow as many.
 const maxRedirects = 10;
 
 /**
- * Sends a request, and follows redirects as Go's net/http, containerd and crane do: of GET and HEAD, and of others if method and body
- * are kept. Only the server's own origin gets the login. Returns a redirect that can't be followed.
+ * Sends a request, and follows redirects as Go's net/http, containerd and crane do: for GET and HEAD, and for other methods if
+ * the method and body are kept. Only the server's own origin gets the login. A redirect that can't be followed is returned.
  * @param request called for each hop, because a body can be sent once
  * @param own origin of the server
  * @param maySend whether a request with a body may be redirected to a target
@@ -41,7 +41,7 @@ export async function answerTo(
   const isRead = asked.method === 'GET' || asked.method === 'HEAD';
   const send = (one: HttpRequest, url: string): Promise<HttpResponse> => {
     const isOwn = authorized !== undefined && new URL(url).origin === own.origin;
-    // Without this header, any coding is allowed (RFC 9110, section 12.5.3).
+    // Without this header, the server may use any coding (RFC 9110, section 12.5.3).
     const headers = { 'accept-encoding': 'identity', ...one.headers, ...(isOwn ? { authorization: authorized } : {}) };
     return http.send({ ...one, url, headers });
   };
@@ -83,7 +83,7 @@ export function required(answer: RegistryAnswer, isAccepted: (status: number) =>
     words === '' ? '' : ` (${quoteForeign(words, 300)})`,
     details === '' ? '' : `; detail: ${quoteForeign(details, 300)}`,
   ];
-  // A login wouldn't help: that host gets none.
+  // A login wouldn't help, because that host gets none.
   const why = isElsewhere && (status === 401 || status === 403) ? 'refused by another host' : words;
   throw refusal(answer, why, parts.join(''));
 }
@@ -94,21 +94,21 @@ export function pathOf(repository: string): string {
   return whole.slice(whole.indexOf('/') + 1);
 }
 
-// 201 is the specification's for a push; some registries and proxies answer with the others, which containerd accepts.
+// The specification requires 201 for a push. Some registries and proxies answer with the others, which containerd also accepts.
 export const isTaken = (status: number): boolean => [200, 201, 202, 204].includes(status);
 
-// distribution, "Token Scope Documentation".
+// Scopes (distribution, "Token Scope Documentation").
 export const pulls = (repository: string): string => `repository:${pathOf(repository)}:pull`;
 export const pushes = (repository: string): string => `repository:${pathOf(repository)}:pull,push`;
 
-// The targets of redirects and of uploads (`Location`; distribution-spec 1.1, "Pushing a blob monolithically"; RFC 9110, section 10.2.2).
+// Targets of redirects and uploads (`Location`; distribution-spec 1.1, "Pushing a blob monolithically"; RFC 9110, section 10.2.2).
 
 /**
  * Resolves a `Location`. An address of the registry itself gets the registry's own origin: behind a proxy that ends TLS, the registry may
  * not know that it has TLS, and the loopback interface has three names.
  * @param asked URL of the request
  * @param own origin of the registry
- * @returns undefined unless it is an address of HTTP
+ * @returns undefined unless it is an HTTP or HTTPS address
  */
 function resolveLocation(location: string, asked: string, own: URL): URL | undefined {
   const url = location === '' ? null : URL.parse(location, asked);
@@ -129,7 +129,7 @@ function mayUploadTo(url: URL, own: URL): boolean {
   return url.protocol === 'https:' || url.origin === own.origin || (own.protocol === 'http:' && isLoopback(url.host));
 }
 
-/** Whether to follow a redirect of a GET or HEAD: never from TLS to an address without TLS. */
+/** Whether a GET or HEAD follows a redirect to there: never from TLS to an address without TLS. */
 function mayReadFrom(url: URL, own: URL): boolean {
   return url.protocol === 'https:' || own.protocol === 'http:';
 }
@@ -140,7 +140,7 @@ export function uploadPlace({ header, url }: RegistryAnswer, own: URL): URL | un
   return place !== undefined && mayUploadTo(place, own) ? place : undefined;
 }
 
-/** Returns an address for a message, without its query, which may be a signature, and its user, which may be a login. */
+/** Returns an address for a message, without its query (it may be a signature) and user (it may be a login). */
 export function withoutSecrets(location: string): string {
   return location.replace(/[?#].*$/s, '').replace(/\/\/[^/]*@/, '//');
 }

@@ -6,8 +6,8 @@ import type { Http, HttpRequest } from '../http/client.ts';
 import type { Credentials } from './logins.ts';
 import { answerTo, required, withoutSecrets } from './answers.ts';
 
-// Authentication with a registry. It answers 401 with a challenge, and then gets a name and password, or a token that its token service
-// returns for these (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").
+// Authentication with a registry. The registry answers 401 with a challenge. It then gets a name and password, or a token that its token
+// service returns for these (distribution, "Token Authentication Specification" and "Oauth2 Token Authentication").
 
 interface Challenge {
   /** In lower case. */
@@ -22,7 +22,7 @@ const piece = new RegExp(
   'y',
 );
 
-/** Reads the challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1), up to anything that isn't one. */
+/** Reads the challenges in `WWW-Authenticate` (RFC 9110, section 11.6.1), and stops at anything that isn't one. */
 export function parseChallenges(header: string): readonly Challenge[] {
   const found: { scheme: string; parameters: Record<string, string> }[] = [];
   piece.lastIndex = 0;
@@ -42,11 +42,11 @@ export interface AuthorizationOptions {
 }
 
 interface Authorization {
-  /** Returns the header for a request with these scopes, if it is known by now. */
+  /** Returns the header for a request with these scopes, if it is already known. */
   header(scopes: readonly string[]): string | undefined;
   /**
-   * Answers a challenge of the registry itself, never of another host.
-   * @param refused the header that was refused; if several requests are refused at the same time, one answer is for all of them
+   * Answers a challenge from the registry itself, never from another host.
+   * @param refused the header that was refused; one answer serves all requests that are refused at the same time
    * @param place origin of the registry, and the client for a token
    * @returns the header to try next; undefined when there is no other
    * @throws HttpError, HandoverError `registry-failed` for a token service that can't be trusted
@@ -64,7 +64,7 @@ interface TokenPlace {
   readonly via: Http;
 }
 
-// A token is renewed this long before it expires, or after half of its lifetime.
+// A token is renewed this long before it expires, or after half of its lifetime if that is later.
 const marginMs = 10_000;
 // Token specification: a token without `expires_in` lasts for a minute.
 const usualSeconds = 60;
@@ -75,7 +75,7 @@ export function authorization(options: AuthorizationOptions): Authorization {
   let basic: string | undefined;
   const tokens = new Map<string, { readonly header: string; readonly until: number }>();
   const asking = new Map<string, Promise<string>>();
-  // An answer may repeat the form that is sent.
+  // An answer may repeat the encoded form that was sent.
   if (password !== undefined) maskSecret(password.replace('Basic ', ''));
   const header = (scopes: readonly string[]): string | undefined => {
     const held = tokens.get(scopes.join(' '));
@@ -116,7 +116,7 @@ async function askForToken(
 ): Promise<{ readonly token: string; readonly seconds: number }> {
   const { realm = '', service } = parameters;
   const url = URL.parse(realm);
-  // A service without TLS must be on this machine, for a registry without TLS.
+  // A token service without TLS is accepted only on this machine, and only for a registry without TLS.
   const isPlain = url?.protocol === 'http:' && own.protocol === 'http:' && isLoopback(url.host);
   const isSafe = url?.protocol === 'https:' || isPlain;
   if (url === null || !isSafe)
@@ -128,7 +128,7 @@ async function askForToken(
   const named = (parameters['scope'] ?? '').split(' ').filter(Boolean);
   const scopes = [...ownScopes, ...named.filter((scope) => !ownScopes.some((held) => covers(held, scope)))];
   const { header, ...request } = tokenRequest(url, service, scopes, credentials);
-  // Another host gets neither header nor form.
+  // Another host gets neither the header nor the form.
   const answered = await answerTo(
     via,
     () => request,

@@ -10,23 +10,23 @@ import type { Digest } from '../image/digest.ts';
 import { isTaken, pathOf, pulls, type RegistryAnswer, required, uploadPlace, withoutSecrets } from './answers.ts';
 import type { Conversation } from './conversation.ts';
 
-// Pushes blobs to a registry (distribution-spec 1.1, "Pushing Blobs"): a blob that isn't there is mounted, or else sent in one request.
-// Each upload that was begun is finished or ended, because a registry would keep it for days.
+// Pushes blobs to a registry (distribution-spec 1.1, "Pushing Blobs"): a missing blob is mounted, or else sent in one request.
+// Each upload that was started is finished or cancelled, because a registry would keep it for days.
 
 export interface PushedBlob {
   readonly digest: Digest;
   /** Bytes. */
   readonly size: number;
-  /** Returns its bytes from the start; called for each attempt. */
+  /** Returns its bytes from the start. Called for each attempt. */
   readonly open: () => LentChunks;
 }
 
 export interface BlobPush {
   /** Repositories of the same registry that may have the blob. */
   readonly mountFrom: readonly string[];
-  /** Whether to send the blob even if the registry reports it. */
+  /** Whether to send the blob even if the registry reports that it has it. */
   readonly anyway: boolean;
-  /** Called with the number of sent bytes, and with the same number, negative, when they must be sent again. */
+  /** Called with the number of bytes sent, and with a negative number when bytes must be sent again. */
   readonly onBytes: (bytes: number) => void;
   /** Ends this push. */
   readonly signal: AbortSignal;
@@ -39,9 +39,9 @@ interface Job extends AsyncDisposable {
   readonly talk: Conversation;
   readonly blob: PushedBlob;
   readonly options: BlobPush;
-  /** The upload that was begun and not finished, if there is one; ended on dispose. */
+  /** The upload that was started but not finished, if there is one. It is cancelled on dispose. */
   begun: URL | undefined;
-  /** Starts to end it. That has retries of its own, so no attempt waits for it. */
+  /** Starts to cancel it. This has its own retries, so no attempt waits for it. */
   end(): void;
 }
 
@@ -71,7 +71,7 @@ function newJob(talk: Conversation, blob: PushedBlob, options: BlobPush): Job {
 const what = ({ blob }: Job): string => `The blob ${blob.digest}`;
 const pathOfBlob = ({ blob }: Job): string => `blobs/${blob.digest}`;
 
-/** Whether an answer shows that the registry has the blob, as far as this login can see; a redirect's target decides. */
+/** Whether an answer shows that the registry has the blob, as far as this login can see. After a redirect, the target's answer counts. */
 function showsBlob({ blob }: Job, { status, header, isElsewhere }: RegistryAnswer): boolean {
   if (status !== 200) return false;
   const size = header('content-length');
@@ -87,10 +87,10 @@ function head(
   return job.talk.call(what(job), pathOfBlob(job), request, isAccepted, isRetryable);
 }
 
-// A cancelled step has seconds.
+// A cancelled step has only seconds.
 const graceMs = 2000;
 
-/** Requests an upload. The request outlives a cancel for a moment: only its answer has the upload's address. */
+/** Requests an upload. The request outlives a cancel for a moment, because only its answer has the upload's address. */
 async function requestUpload(
   { talk, options }: Job,
   query = '',
@@ -103,8 +103,8 @@ async function requestUpload(
 }
 
 /**
- * Mounts the blob from another repository, and returns whether that worked. A refusal is no failure, and isn't retried. If the registry
- * begins an upload instead, that one is used.
+ * Mounts the blob from another repository, and returns whether that worked. A refusal is not an error, and isn't retried. If the registry
+ * starts an upload instead, that upload is used.
  */
 async function mount(job: Job): Promise<boolean> {
   const { talk, blob, options } = job;
@@ -141,7 +141,7 @@ async function upload(job: Job): Promise<BlobOrigin> {
       throw asError(error);
     }
   };
-  // distribution-spec, "Error Codes": a restarted registry, or another replica, doesn't know the upload.
+  // A restarted registry, or another replica, doesn't know the upload (distribution-spec, "Error Codes").
   const isLostUpload = (error: unknown): boolean =>
     error instanceof HttpError && /^BLOB_UPLOAD_(?:UNKNOWN|INVALID)/.test(error.serviceCode);
   const status = await again('part', attempt, {
@@ -152,16 +152,16 @@ async function upload(job: Job): Promise<BlobOrigin> {
   });
   if (status === undefined) return 'there';
   if (status === 201) return 'pushed';
-  // Accepted, perhaps not yet stored. A push-only login can't look, and a registry may not support HEAD.
+  // It is accepted, but perhaps not yet stored. A push-only login can't check, and a registry may not support HEAD.
   const isAccepted = (found: number): boolean => [200, 401, 403, 405, 501].includes(found);
   await head(job, isAccepted, (error) => isTransient(error) || hasStatus(error, 404));
   return 'pushed';
 }
 
-/** Begins an upload. Returns its address; undefined when the registry answers that it has the blob already. */
+/** Starts an upload. Returns its address; undefined when the registry answers that it already has the blob. */
 async function begin(job: Job): Promise<URL | undefined> {
   const { talk, options } = job;
-  // 202 is the specification's; containerd accepts the others, crane 201.
+  // The specification requires 202. containerd also accepts the others, and crane accepts 201.
   const begun = required(await requestUpload(job), isTaken);
   if (begun.status === 201) {
     const look = { method: 'HEAD', url: await talk.urlOf(pathOfBlob(job)), signal: options.signal } as const;
@@ -177,7 +177,7 @@ async function begin(job: Job): Promise<URL | undefined> {
   );
 }
 
-/** Adds the blob's digest to the address of its upload, and keeps the query unchanged, which may be signed. */
+/** Adds the blob's digest to the address of its upload, and keeps the query unchanged, because it may be signed. */
 function withDigest(place: URL, digest: string): string {
   const address = place.href.replace(/\?$/, '');
   return `${address}${place.search === '' ? '?' : '&'}digest=${encodeURIComponent(digest)}`;
@@ -193,7 +193,7 @@ async function send({ talk, blob, options }: Job, place: URL): Promise<RegistryA
   };
   async function* chunks(): AsyncGenerator<Buffer> {
     const copies = pieces(blob.open(), pieceBytes, []);
-    // The last piece follows when all are verified.
+    // The last piece follows when all bytes are verified.
     const verified = heldBack(
       verifiedChunks(copies, blob, (found) => otherBlob(blob, found)),
       1,

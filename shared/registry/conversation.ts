@@ -6,7 +6,7 @@ import { answerTo, pathOf, pushes, type RegistryAnswer, required } from './answe
 import { authorization, type AuthorizationOptions, parseChallenges } from './authorization.ts';
 import { apiHost } from './logins.ts';
 
-/** Requests about one repository of a registry, with the registry's login, which no other host gets, and with retries. */
+/** Requests about one repository of a registry, with retries. Only the registry itself gets its login. */
 export interface Conversation {
   readonly repository: string;
   readonly retries: Retries;
@@ -15,7 +15,7 @@ export interface Conversation {
   /** Returns the URL of a path in the repository, such as `blobs/uploads/`. */
   readonly urlOf: (path: string) => Promise<string>;
   /**
-   * Makes one request, and another with the login if the registry requires it. Calls `request` for each. Throws errors of the connection.
+   * Makes one request, and a second with the login if the registry requires it. Calls `request` for each. Throws errors of the connection.
    * @param scopes needed in addition to a push to the repository
    */
   readonly ask: (request: () => HttpRequest, scopes?: readonly string[]) => Promise<RegistryAnswer>;
@@ -27,18 +27,18 @@ export interface Conversation {
     isAccepted: (status: number) => boolean,
     isRetryable?: AgainOptions['isRetryable'],
   ) => Promise<RegistryAnswer>;
-  /** Ends an upload, even after a cancel. Never fails. */
+  /** Cancels an upload, even after the step is cancelled. Never fails. */
   readonly endUpload: (url: URL) => Promise<void>;
 }
 
-// A cancelled step has seconds.
+// A cancelled step has only seconds.
 const endMs = 2000;
 
 export interface ConversationOptions extends AuthorizationOptions, Retries {
   readonly http: Http;
 }
 
-/** @returns makes the conversation about a repository */
+/** @returns a function that makes the conversation about a repository */
 export function conversation(host: string, options: ConversationOptions): (repository: string) => Conversation {
   const { http } = options;
   const retries = { onRetry: options.onRetry, signal: options.signal };
@@ -92,7 +92,7 @@ export function conversation(host: string, options: ConversationOptions): (repos
   };
 }
 
-/** Returns the origin: on the loopback interface with or without TLS, elsewhere always with TLS, as for docker. */
+/** Returns the origin: with or without TLS on the loopback interface, and always with TLS elsewhere, as for docker. */
 async function findOrigin(host: string, http: Http): Promise<URL> {
   const secure = new URL(`https://${apiHost(host)}`);
   if (!isLoopback(host)) return secure;
@@ -106,10 +106,10 @@ async function findOrigin(host: string, http: Http): Promise<URL> {
     return secure;
   } catch (error) {
     const [code, plain] = [systemCodeOf(error) ?? '', new URL(`http://${host}`)];
-    // The errors of a TLS handshake with a server without TLS.
+    // Errors of a TLS handshake with a server that has no TLS.
     if (/^(?:ERR_SSL_|EPROTO)/.test(code)) return plain;
     if (!/^(?:ECONNRESET|UND_ERR_SOCKET)/.test(code)) throw asError(error);
-    // Such a server may also hang up. So may a busy one with TLS, which then doesn't answer a plain request, or answers 400.
+    // Such a server may also hang up. So may a busy server with TLS: it then doesn't answer a plain request, or answers 400.
     if ((await statusOf(plain)) === 400) throw asError(error);
     return plain;
   }

@@ -12,7 +12,7 @@ export type Credentials =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
   | { readonly kind: 'identity-token'; readonly token: string };
 
-/** Asks docker/docker-credential-helpers' program of that name for a key. Throws HandoverError `registry-failed`; the signal's reason. */
+/** Asks a credential helper (docker/docker-credential-helpers) for a key. Throws HandoverError `registry-failed`, or the signal's reason. */
 export type AskHelper = (
   name: string,
   key: string,
@@ -28,7 +28,7 @@ export interface LoginPlaces {
   readonly dockerConfigFolder: string;
   /** `BUILDX_CONFIG`, else `buildx` in docker's folder. */
   readonly buildxConfigFolder: string;
-  /** The variable `DOCKER_AUTH_CONFIG`; empty when it isn't set. */
+  /** The variable `DOCKER_AUTH_CONFIG`; empty if it isn't set. */
   readonly dockerAuthConfig: string;
 }
 
@@ -63,9 +63,9 @@ export const apiHost = (host: string): string => (host === 'docker.io' ? 'regist
 interface LoginScope {
   readonly folder: string;
   readonly host: string;
-  /** Empty for all repositories. */
+  /** Empty means all repositories. */
   readonly repository: string;
-  /** The allowed uses; empty for all. */
+  /** The allowed uses. Empty means all. */
   readonly actions: readonly string[];
 }
 
@@ -78,7 +78,7 @@ function parseScope(folder: string): LoginScope {
 }
 
 interface CredentialsOptions {
-  /** The folder of config.json. */
+  /** The folder with config.json. */
   readonly folder: string;
   readonly dockerAuthConfig: string;
   readonly askHelper: AskHelper;
@@ -115,7 +115,7 @@ export async function dockerCredentials(host: string, options: CredentialsOption
   if (helper !== '') {
     for (const key of keys) {
       const found = await askHelper(helper, key, signal);
-      // The helpers' protocol: this name shows that the secret is a token.
+      // In the helpers' protocol, this name means that the secret is a token.
       if (found?.username === '<token>') return { kind: 'identity-token', token: found.secret };
       if (found !== undefined) return { kind: 'password', username: found.username, password: found.secret };
     }
@@ -123,14 +123,14 @@ export async function dockerCredentials(host: string, options: CredentialsOption
   return inConfig(config, host);
 }
 
-// docker/cli, cli/command/registry.go: Docker Hub's logins have the address of its first API.
+// Docker Hub's logins are stored under the address of its first API (docker/cli, cli/command/registry.go).
 const hub = 'https://index.docker.io/v1/';
 
 function keysOf(host: string): readonly string[] {
   return host === 'docker.io' ? [hub, 'docker.io', 'index.docker.io'] : [host];
 }
 
-// The variable has precedence. As with docker, it is ignored if it has more than `auth` for each registry (docker/cli,
+// The variable has precedence. As in docker, it is ignored if a registry's entry has more than `auth` (docker/cli,
 // cli/config/configfile/file.go, parseEnvConfig).
 function inEnvironment(host: string, { dockerAuthConfig, onNotice }: CredentialsOptions): Credentials | undefined {
   if (dockerAuthConfig.trim() === '') return undefined;

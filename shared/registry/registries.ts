@@ -16,7 +16,7 @@ export interface Registries extends AsyncDisposable {
 }
 
 interface RegistriesOptions extends Omit<RegistryClientOptions, 'credentials' | 'authority' | 'onRetry'>, LoginPlaces {
-  /** For all of them; undefined uses the credentials stored by `docker login` for each. */
+  /** The login for all registries. If undefined, each registry gets the credentials that `docker login` has stored. */
   readonly login: { readonly username: string; readonly password: string } | undefined;
   /** Path of a certificate to trust in addition to the system's, in PEM. */
   readonly authorityPath: string | undefined;

@@ -12,8 +12,8 @@ import { type Conversation, conversation, type ConversationOptions } from './con
 
 export type { BlobOrigin, PushedBlob } from './blobs.ts';
 
-// Pushes to a registry (OCI distribution-spec 1.1, "Push"): the missing blobs, in one request each, then the manifests. No npm package
-// does that with streams (docs/decisions/0024-a-registry-client-of-our-own.md). A blob's last bytes are sent only when its digest is
+// Pushes to a registry (OCI distribution-spec 1.1, "Push"): first the missing blobs, in one request each, then the manifests. No npm package
+// does this with streams (docs/decisions/0024-a-registry-client-of-our-own.md). A blob's last bytes are sent only when its digest is
 // verified, and a manifest is read back, so the registry's own word is never enough.
 
 export interface PushedManifest {
@@ -22,11 +22,11 @@ export interface PushedManifest {
   readonly bytes: Buffer;
 }
 
-/** One registry. Each method throws a RegistryFailure when its attempts are used up. */
+/** One registry. Each method throws a RegistryFailure when no attempts are left. */
 export interface RegistryClient extends AsyncDisposable {
   /**
-   * Returns the digest of the manifest under a tag or digest; undefined when there is none, or this login can't look.
-   * @param wanted the digest that makes a push unnecessary, and so must be proved by reading the manifest
+   * Returns the digest of the manifest under a tag or digest; undefined if there is none, or if this login can't see it.
+   * @param wanted the digest that would make a push unnecessary. So it must be proved by reading the manifest
    */
   manifestDigest(repository: string, name: string, wanted?: Digest): Promise<Digest | undefined>;
   /** Pushes the blob unless the repository has it. Throws errors of its chunks; HandoverError `artifact-corrupt` for other bytes. */
@@ -62,7 +62,7 @@ export function registryClient(host: string, options: RegistryClientOptions): Re
   };
 }
 
-/** @returns throws an error of the registry as a RegistryFailure, and others unchanged */
+/** @returns a handler that throws the registry's errors as a RegistryFailure, and other errors unchanged */
 function failed(work: string, repository: string, name: string): (error: unknown) => never {
   return (error) => {
     if (error instanceof HandoverError) throw error;
@@ -83,7 +83,7 @@ async function manifestDigest(
 ): Promise<Digest | undefined> {
   const headers = { accept: anyManifest };
   const ask = (method: 'HEAD' | 'GET'): ReturnType<typeof call> =>
-    // An error's answer to a HEAD has no message; the answer to a push has one.
+    // The answer to a failed HEAD has no message. The answer to the push will have one.
     call(`Looking for ${repository} ${name}`, `manifests/${name}`, { method, headers }, isFinal);
   const head = await ask('HEAD');
   if (head.status !== 200 && !withoutHead.includes(head.status)) return undefined;
@@ -94,9 +94,9 @@ async function manifestDigest(
   return isDigest(claimedDigest) && unreadable.includes(whole.status) ? claimedDigest : undefined;
 }
 
-// A registry without this method.
+// The answers of a registry that lacks this method.
 const withoutHead: readonly number[] = [405, 501];
-// A login that can push or look, but not read.
+// The answers to a login that can push or list, but not read.
 const unreadable: readonly number[] = [401, 403];
 
 async function pushManifest(
@@ -110,14 +110,14 @@ async function pushManifest(
   const request = { method: 'PUT', headers: { 'content-type': mediaType }, body: bytes } as const;
   const read = { method: 'GET', url: await urlOf(path), headers: { accept: mediaType } } as const;
   const put = await call(what, path, request, isTaken).catch(async (error: unknown) => {
-    // An attempt whose answer was lost may have set an immutable tag.
+    // An earlier attempt may have set an immutable tag, although its answer was lost.
     const got = isDigest(name) || !(error instanceof HttpError) ? undefined : await ask(() => read);
     if (got?.status === 200 && digestOf(got.text) === digest) return got;
     throw error;
   });
   const readBack = async (): Promise<string> => {
     const got = required(await ask(() => read), (status) => [200, ...unreadable].includes(status));
-    // Only the registry's answer to the push is left.
+    // Only the registry's answer to the push can be checked.
     if (got.status !== 200) return put.header('docker-content-digest') || digest;
     const found = digestOf(got.text);
     if (found === replaced && found !== digest) throw new HttpError(404, '', 'the old manifest is still there');
