@@ -13,7 +13,7 @@ interface OtherRunOptions extends StoreOptions, Pick<RestOptions, 'apiUrl' | 'to
   readonly search: RunSearch;
 }
 
-/** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
+/** Returns the artifacts of another workflow run, in this or another repository, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
   const { search, log, maskSecret } = options;
   const folders = tempDirs(options.tempRoot);

@@ -81,8 +81,8 @@ export function isClaim(name: string): boolean {
 /**
  * Claims a name on Gitea, which doesn't refuse a name that is taken. A new upload replaces the artifact, and simultaneous uploads damage
  * each other. So this job stores a small artifact, the claim, and then checks for another job's claim or artifact. Each job stores its
- * claim before checking, so the later of two jobs sees the other's claim. If both jobs see one, both retry after a random pause. Claims'
- * names begin with a dot, so the usual patterns don't match them.
+ * claim before checking, so the later of two jobs sees the other's claim. If each sees the other's, both retry after a random pause.
+ * Claims' names begin with a dot, so the usual patterns don't match them.
  * @param removed ids of artifacts that this step has removed, because Forgejo still lists them
  * @param isAlone whether no other step of this job uploads under the name
  * @returns the claim, to be disposed of when the artifact is complete

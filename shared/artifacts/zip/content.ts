@@ -147,7 +147,7 @@ function verifiedBlob(
   return verifiedChunks(chunks, { digest: artifact.digest }, (found) => otherDigest(artifact, found.digest));
 }
 
-/** Returns the bytes from `start` up to but not including `end`, but reads all chunks to the end. */
+/** Returns the bytes from `start` up to but not including `end`, but reads all chunks, so that the digest can be checked. */
 async function* slice(chunks: AsyncIterable<Buffer>, start: number, end: number): AsyncGenerator<Buffer> {
   let position = 0;
   for await (const chunk of chunks) {
