@@ -5,11 +5,11 @@ import type { RangedReader } from './blob/ranged-reader.ts';
 import type { Artifact, ArtifactContent } from './store.ts';
 import { openArtifact } from './zip/content.ts';
 
-// The content of an artifact that is a file on this machine: downloaded as a whole, or made by this job.
+// Opens an artifact that is a file on this machine: downloaded as a whole, or made by this job.
 
 const chunkBytes = 1024 * 1024;
 
-/** @param downloaded number of bytes that it took to bring the file here */
+/** @param downloaded number of bytes downloaded to get the file */
 export async function openOnDisk(artifact: Artifact, path: string, downloaded: number): Promise<ArtifactContent> {
   return openArtifact(artifact, fileReader(path, (await stat(path)).size, downloaded));
 }

@@ -14,17 +14,17 @@ export interface RunLink {
 export interface Artifact {
   readonly id: number;
   readonly name: string;
-  /** Bytes of the blob. */
+  /** Size of the blob in bytes. */
   readonly size: number;
   readonly digest?: Digest | undefined;
   readonly createdAt?: string | undefined;
-  /** The run that produced it, unless that is this job's own. */
+  /** The run that produced the artifact; undefined for this job's own run. */
   readonly run?: RunLink;
 }
 
 export interface ArtifactFile {
   readonly name: string;
-  /** Bytes; undefined when only its end shows that. */
+  /** In bytes; undefined when the size is known only at the end of the file. */
   readonly size: number | undefined;
   readonly chunks: LentChunks;
 }
@@ -33,7 +33,7 @@ export interface UploadRequest {
   readonly name: string;
   /** 0 means the repository's default. */
   readonly retentionDays: number;
-  /** Written in sequence; a later file may depend on an earlier one. */
+  /** Written in order; a later file may depend on an earlier file. */
   readonly files: AsyncIterable<ArtifactFile>;
   readonly onBytes: (bytes: number) => void;
 }
@@ -42,26 +42,26 @@ export interface ArtifactContent {
   readonly artifact: Artifact;
   /** Returns the number of downloaded bytes if the whole artifact is on this machine, 0 if it was made here; else undefined. */
   readonly downloaded: () => number | undefined;
-  /** Returns the text of a small file in the artifact; undefined without that file. */
+  /** Returns the text of a small file in the artifact; undefined if there is no such file. */
   text(name: string): Promise<string | undefined>;
-  /** Names and sizes (bytes, unzipped) of the files. A raw artifact has one, of unknown name. */
+  /** Names and sizes (bytes, unzipped) of the files. A raw artifact has one file, whose name is unknown. */
   readonly files: readonly { readonly name: string; readonly size: number }[];
   /**
-   * Reads one file in order. The last bytes follow only when the whole artifact's size, CRC and digest have been checked.
+   * Reads one file in order. Returns the last bytes only after checking the whole artifact's size, CRC and digest.
    * @throws HandoverError `artifact-corrupt` or `transfer-failed` while iterating
    */
   read(name: string, onBytes: (bytes: number) => void): AsyncIterable<Buffer>;
-  /** Returns a reader for parts of one file, unchecked; undefined when the artifact can't be read in parts. */
+  /** Returns a reader for unchecked parts of one file; undefined when the artifact can't be read in parts. */
   ranges(name: string): Promise<ReadRange | undefined>;
 }
 
 /** Reads a file's bytes from `start` up to but not including `end`; `onBytes` is called with each part's number of bytes. */
 export type ReadRange = (start: number, end: number, onBytes: (bytes: number) => void) => LentChunks;
 
-/** Reads the artifacts of one workflow run: this job's own run or another one. */
+/** Reads the artifacts of one workflow run: this job's own run or another run. */
 export interface ArtifactReader extends AsyncDisposable {
   /**
-   * Lists the artifacts of the run, newest first, over all its attempts.
+   * Lists the artifacts of all attempts of the run, newest first.
    * @throws HandoverError `transfer-failed`; for another run also `run-not-found`, `artifact-not-found`, `artifact-expired`
    */
   list(): Promise<readonly Artifact[]>;
@@ -79,12 +79,12 @@ export interface ArtifactStore extends ArtifactReader {
 export interface StoreOptions {
   readonly proxies: Proxies;
   readonly host: WorkflowHost;
-  /** For whole artifacts, when the official client downloads them or a server doesn't answer with parts. */
+  /** Folder for whole artifacts, when the official client downloads them or a server doesn't send parts. */
   readonly tempRoot: string;
   readonly log: Pick<Log, 'info' | 'notice' | 'progress'>;
   /** Keeps the signature of a signed URL out of the log. */
   readonly maskSecret: (secret: string) => void;
   readonly signal: AbortSignal;
-  /** Gets the figures of all parts. */
+  /** Collects the durations of all parts. */
   readonly figures?: PartFigures;
 }

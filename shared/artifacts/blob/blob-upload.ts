@@ -7,7 +7,7 @@ import type { Http } from '../../http/client.ts';
 import { again, type Retries } from '../../http/retry.ts';
 import { type Part, type PartOptions, parts } from './slow-parts.ts';
 
-// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
+// Uses Put Block and Put Block List of the Blob service REST API: the artifact service's signed URLs point there.
 const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
@@ -16,15 +16,15 @@ export interface UploadTarget extends Retries, PartOptions {
   readonly http: Http;
   /** A signed URL that may create and write the blob. */
   readonly url: string;
-  /** Default: that of an artifact. */
+  /** Default: the content type of an artifact. */
   readonly contentType?: string;
-  /** Blocks of 4 MiB that are uploaded at a time. Default: 8. */
+  /** Number of 4 MiB blocks uploaded at a time. Default: 8. */
   readonly maxConcurrent?: number;
 }
 
 /**
  * Uploads chunks as one blob while they are produced, several blocks of 4 MiB at a time.
- * @param onBytes called with the number of bytes of each block that has arrived
+ * @param onBytes called with each block's number of bytes after it has been uploaded
  * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
 export async function uploadBlob(
@@ -33,23 +33,23 @@ export async function uploadBlob(
   onBytes: (bytes: number) => void,
 ): Promise<Found> {
   const checksum = new Checksum();
-  // Forgejo and Gitea before 1.26 store a block by run, length and id: those of two uploads of a run must differ.
+  // Forgejo and Gitea before 1.26 store a block by run, length and id, so two uploads of a run must use different ids.
   const upload = randomBytes(6).toString('hex');
   const ids: string[] = [];
   const free: Buffer[] = [];
   const all = parts(target);
-  /** For each block under way, the blocks that started after it. */
+  /** For each block in flight, the blocks that started after it. */
   const later = new Set<Part[]>();
   await inPool(
     pieces(checksummed(chunks, checksum), blockBytes, free),
     target.maxConcurrent ?? blocksInFlight,
     async (bytes, failed) => {
       if (bytes.length === 0) return;
-      // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+      // Blocks arrive here in order. All ids of a blob must have the same length (Put Block, "Remarks").
       const id = Buffer.from(`${upload}${String(ids.length).padStart(6, '0')}`).toString('base64');
       const start = ids.length * blockBytes;
       ids.push(id);
-      // A refused block ends the others.
+      // A refused block cancels the others.
       const signal = AbortSignal.any([target.signal, failed]);
       const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
       const query = { comp: 'block', blockid: id };
@@ -59,7 +59,7 @@ export async function uploadBlob(
           await again('part', () => timed(() => put(ends, query, bytes)), { ...ends, what });
           return bytes;
         },
-        // The service takes the same bytes for the same id in any order.
+        // The service accepts the same bytes for the same id in any order.
         async (abandoned) => {
           target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
           await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);

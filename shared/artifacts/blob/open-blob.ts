@@ -25,7 +25,7 @@ import {
 
 interface OpenOptions extends Omit<BlobOptions, 'size' | 'onRetry'> {
   readonly artifact: Artifact;
-  /** For a whole blob, as long as it is read. */
+  /** Holds a blob that is downloaded as a whole, while it is read. */
   readonly folders: TempDirs;
   readonly log: Pick<Log, 'info' | 'progress'>;
 }
@@ -33,12 +33,12 @@ interface OpenOptions extends Omit<BlobOptions, 'size' | 'onRetry'> {
 const spaceAdvice =
   'The server that holds the artifact only sends it as a whole, so the artifact needs space in RUNNER_TEMP. Free some there: df -h shows the sizes.';
 
-// The end record may have a comment of 65,535 bytes: a zip reader looks for it in this many (APPNOTE 4.3.16).
+// Zip readers search this many bytes for the end record, which may have a comment of 65,535 bytes (APPNOTE 4.3.16).
 const tailBytes = 68 * 1024;
 
 /**
- * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, so these are read once, and kept. A server may
- * answer a request for a part with the whole blob: then the whole is downloaded to the disk, checked, and read from there.
+ * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, which are read once and kept. A server may
+ * answer a request for a part with the whole blob. The blob is then downloaded to disk, checked, and read from there.
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
 export async function openBlob(given: OpenOptions): Promise<ArtifactContent> {
@@ -91,7 +91,7 @@ async function fetchWhole(options: WholeOptions): Promise<string> {
   return path;
 }
 
-/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; connection errors */
 async function writeWhole(
   blob: SignedBlob,
   options: WholeOptions,
@@ -106,7 +106,7 @@ async function writeWhole(
   try {
     if (announced !== undefined) requireListedSize(Number(announced), options);
     const { body } = response;
-    // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+    // Writes synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
     body.on('data', (chunk: Buffer) => {
       try {
         checksum.add(chunk);

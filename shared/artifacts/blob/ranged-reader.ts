@@ -13,33 +13,33 @@ const usualPartBytes = 2 * 1024 * 1024;
 const maxHeldBytes = 64 * 1024 * 1024;
 
 export interface RangedReader {
-  /** Of the blob, in bytes. */
+  /** Size of the blob in bytes. */
   readonly size: number;
-  /** Returns the number of bytes that were downloaded if the whole blob is on this machine, else undefined. */
+  /** Returns the number of downloaded bytes if the whole blob is on this machine, else undefined. */
   readonly downloaded: () => number | undefined;
   /** Reads the bytes from `start` up to but not including `end`; meant for small ranges. */
   read(start: number, end: number): Promise<Buffer>;
-  /** Reads the bytes from `start` to `end` in order, 8 to 32 parts at a time; holds at most 64 MiB, and usually 16. */
+  /** Reads the bytes from `start` to `end` in order, 8 to 32 parts at a time. Holds at most 64 MiB, usually 16 MiB. */
   readonly stream: (start: number, end: number) => AsyncIterable<Buffer>;
-  /** Does the same in memory that is used again for later chunks. */
+  /** Does the same, but reuses the memory for later chunks. */
   readonly lend: (start: number, end: number) => LentChunks;
 }
 
 export interface BlobOptions extends Retries, PartOptions {
   readonly http: Http;
   readonly host: WorkflowHost;
-  /** Of the blob, in bytes. */
+  /** Size of the blob in bytes. */
   readonly size: number;
-  /** Returns a new signed URL. Its errors are thrown unchanged, and it is not called again after one. */
+  /** Returns a new signed URL. Its errors are thrown unchanged; after an error it is not called again. */
   readonly sign: () => Promise<string>;
-  /** Bytes of each part. Default: 2 MiB. */
+  /** Size of each part in bytes. Default: 2 MiB. */
   readonly partBytes?: number | undefined;
 }
 
 /**
  * Reads a blob through signed URLs that expire.
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers the first request with the whole blob
+ * @throws (from the reader's methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when
+ *   the server answers the first request with the whole blob
  */
 export function rangedReader(options: BlobOptions): RangedReader {
   const { size, onRetry, partBytes = usualPartBytes } = options;
@@ -64,7 +64,7 @@ export function rangedReader(options: BlobOptions): RangedReader {
     );
   };
   const small = parts(options);
-  /** @param free memory to use again */
+  /** @param free memory to reuse */
   const inParts = async function* (start: number, end: number, free: Buffer[]): AsyncGenerator<Buffer> {
     const all = parts(options);
     const queue: Part[] = [];
@@ -94,14 +94,14 @@ export function rangedReader(options: BlobOptions): RangedReader {
   };
 }
 
-/** A part's memory, and how much of it is filled. */
+/** A part's memory, and the number of bytes filled so far. */
 interface Filling {
   readonly bytes: Buffer;
   readonly start: number;
   filled: number;
 }
 
-/** Requests the bytes that a part still lacks, once. */
+/** Requests a part's missing bytes once, without retries. */
 async function fill(
   blob: SignedBlob,
   part: Filling,
@@ -112,10 +112,10 @@ async function fill(
   const sentAt = performance.now();
   const end = start + bytes.length;
   const body = await requestRange(blob, start + part.filled, end, signal);
-  // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+  // Uses an event for each chunk: a promise for each would cost a tenth of a load's CPU time.
   body.on('data', (chunk: Buffer) => {
     part.filled += chunk.copy(bytes, part.filled);
-    // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
+    // Destroying the body before the answer ends closes its connection. The next connection resolves the host's name again.
     if (part.filled === bytes.length && retires(performance.now() - sentAt)) body.destroy();
   });
   await finished(body).catch((error: unknown) => {
@@ -144,7 +144,7 @@ async function requestRange(blob: SignedBlob, start: number, end: number, signal
   }
 }
 
-/** A blob behind signed URLs that expire. */
+/** A blob that is read through signed URLs that expire. */
 export class SignedBlob {
   readonly size: number;
   /** Whether the server has answered with a part. */
@@ -159,8 +159,8 @@ export class SignedBlob {
   }
 
   /**
-   * Requests the blob; the body of the answer must be read to its end or destroyed.
-   * @param signal ends this request alone
+   * Requests the blob. The caller must read the answer's body to its end or destroy it.
+   * @param signal cancels only this request
    */
   async get(headers?: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<HttpResponse> {
     this.#url ??= this.#sign();
@@ -169,10 +169,10 @@ export class SignedBlob {
   }
 
   /**
-   * Repeats work until it succeeds, with a new URL when the last one has expired.
+   * Retries `work` until it succeeds, with a new URL when the last URL has expired.
    * @param reached returns the position that the work has reached, in bytes
-   * @param end the position that it has to reach
-   * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` of the work unchanged
+   * @param end the position that the work has to reach, in bytes
+   * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` from `work` unchanged
    */
   async persist(work: () => Promise<void>, reached: () => number, end: number): Promise<void> {
     const { onRetry, signal, host, size } = this.#options;
@@ -217,7 +217,7 @@ export class SignedBlob {
   }
 }
 
-/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+/** The connection ended normally before all bytes had arrived, or bytes arrived that were not requested. */
 export class CutShort extends Error {
   readonly code = 'CUT_SHORT';
   constructor(at: number, end: number, why = 'the answer ended') {
@@ -230,13 +230,13 @@ export class RangesIgnored extends Error {
   override readonly name = 'RangesIgnored';
 }
 
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+/** @throws HandoverError `artifact-corrupt` when the blob's size differs from the size that the service lists */
 export function requireListedSize(size: number, { size: listed }: Pick<BlobOptions, 'size'>): void {
   if (size === listed) return;
   throw corruptArtifact(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
 }
 
-/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+/** Discards an answer without reading it. Destroying its body would emit an error that nothing can catch. */
 export async function discard(response: HttpResponse): Promise<void> {
   await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
 }

@@ -2,37 +2,37 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { asError } from '../../base/errors.ts';
 import { formatDuration } from '../../base/text.ts';
 
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
-// delays the end of an upload, and in a download all later parts. It is requested or sent a second time, and the first response wins
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part that takes far longer than its neighbours delays the
+// end of an upload, or all later parts of a download. The part is requested or sent a second time, and the first response wins
 // (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
 
 const lookEveryMs = 100;
-/** A part is slow when it takes this many times as long as the median part, and at least this long. */
+/** A part is slow when it takes more than `slowFactor` times as long as the median part, and more than `minSlowMs`. */
 const slowFactor = 4;
 const minSlowMs = 1000;
-/** When all connections are slow, one is closed after a part that took this many times as long as the median part. */
+/** When all connections are slow, a connection is closed after a part that took over this many times as long as the median part. */
 const retiredFactor = 2;
-/** One received part in this many may be requested again, and this many in addition. */
+/** One in `oneIn` received parts may be requested again, plus `beyond` more. */
 const oneIn = 20;
 const beyond = 2;
 const usuallyInFlight = 8;
 const mostInFlight = 32;
-/** When all connections are slow, more parts are in flight until their speed adds up to this. */
+/** When all connections are slow, more parts are requested at once until their total speed reaches this. */
 const floorBytesPerMs = 60_000;
 
 /** How long the parts of a step took, and how many were requested or sent twice. */
 export class PartFigures {
   readonly #ms: number[] = [];
-  /** Parts that were requested or sent a second time, and second responses that were the first to arrive. */
+  /** Number of parts requested or sent a second time, and of second responses that arrived first. */
   twice = 0;
   won = 0;
 
-  /** @param ms from the request or the sending to the response */
+  /** @param ms time from requesting or sending the part to its response */
   add(ms: number): void {
     this.#ms.push(ms);
   }
 
-  /** Returns one line; undefined for a transfer of a few parts that were all usual. */
+  /** Returns one log line; undefined for a few parts of which none was requested or sent twice. */
   describe(): string | undefined {
     if (this.#ms.length < usuallyInFlight && this.twice === 0) return undefined;
     const sorted = this.#ms.toSorted((one, other) => one - other);
@@ -42,21 +42,21 @@ export class PartFigures {
   }
 }
 
-/** Requests a part's bytes into its own memory, or sends them. `timed` runs each request. */
+/** Requests a part's bytes into the part's own memory, or sends them. `timed` runs each request. */
 type RequestPart = (signal: AbortSignal, timed: (request: () => Promise<void>) => Promise<void>) => Promise<Buffer>;
-/** Requests a part's bytes once, into other memory, or sends them once. */
+/** Requests a part's bytes once into other memory, or sends them once. */
 type RequestOnce = (signal: AbortSignal) => Promise<Buffer>;
 
 /** A part that was requested or sent. */
 export class Part {
-  /** In ms, by `performance.now()`. */
+  /** In ms, from `performance.now()`. */
   readonly requestedAt = performance.now();
-  /** When the current request was sent; `Infinity` in a pause between two of them. */
+  /** When the current request was sent; `Infinity` in a pause between two requests. */
   sentAt = this.requestedAt;
   hasArrived = false;
   readonly arriving: Promise<Buffer>;
   readonly requestAgain: RequestOnce;
-  /** Ends the first request. */
+  /** Cancels the first request. */
   readonly abandoned = new AbortController();
   /** Aborted when the first request has ended. */
   readonly ended = new AbortController();
@@ -73,29 +73,29 @@ export class Part {
           this.hasArrived = true;
           onArrival(performance.now() - this.requestedAt);
         },
-        () => undefined, // thrown by firstResponse
+        () => undefined, // firstResponse throws the error
       )
       .finally(() => this.ended.abort());
   }
 }
 
-/** Parts of one blob, and how long they take. */
+/** Requests the parts of one blob, and measures how long they take. */
 export interface Parts {
-  /** Returns how many parts of that size to have in flight. */
+  /** Returns how many parts of this size to request at once. */
   inFlight(bytes: number): number;
   /** Returns whether the connection of a part that took `ms` should be closed, because others are faster. */
   retires(bytes: number, ms: number): boolean;
   request(first: RequestPart, again: RequestOnce): Part;
   /**
-   * Returns the part's bytes from the first response, and ends the other request. Throws the first request's error if both fail.
-   * @param neighbours parts that were requested after it
+   * Returns the part's bytes from the first response, and cancels the other request. Throws the first request's error if both fail.
+   * @param neighbours parts that were requested after this part
    */
   firstResponse(part: Part, neighbours: readonly Part[]): Promise<Buffer>;
 }
 
 export interface PartOptions {
   readonly figures?: PartFigures | undefined;
-  /** Whether a slow part is requested or sent again, and more parts at once when all are slow; the benchmark measures both. */
+  /** Whether to repeat slow parts, and to transfer more parts at once when all are slow. The benchmark measures both settings. */
   readonly adapts?: boolean;
 }
 
@@ -104,8 +104,8 @@ export function parts({ adapts = true, figures = new PartFigures() }: PartOption
   let [received, duplicateRequests] = [0, 0];
   const medianMs = (): number => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
   const isSlow = (ms: number): boolean => ms > Math.max(minSlowMs, slowFactor * medianMs());
-  // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
-  // the last two parts of a blob can both have a slow connection.
+  // When the neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour proves
+  // nothing: the last two parts of a blob can both have a slow connection.
   const isAlone = (neighbours: readonly Part[]): boolean =>
     neighbours.filter(({ hasArrived }) => !hasArrived).length <= Math.max(1, neighbours.length / 2);
   const inFlight = (bytes: number): number => {
@@ -138,12 +138,12 @@ export function parts({ adapts = true, figures = new PartFigures() }: PartOption
   };
 }
 
-/** Returns after a moment whether the first request is still running. */
+/** Returns whether the first request is still running after a short wait. */
 function isWaiting({ ended }: Part): Promise<boolean> {
   return sleep(lookEveryMs, true, { signal: ended.signal }).catch(() => false);
 }
 
-/** @param onWon called when the second response is the first to arrive */
+/** @param onWon called when the second response arrives first */
 async function race(part: Part, onWon: () => void): Promise<Buffer> {
   const second = new AbortController();
   const again = part.requestAgain(second.signal);

@@ -14,8 +14,8 @@ import { lockName, nameTaken, removeUnfinished, type OwnStoreOptions, transferFa
 import { unsupportedHost } from './results-service.ts';
 
 /**
- * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
- * and needs the disk, but is kept up to date with the service.
+ * Uses `own` until the service answers in an unknown form, and from then on the official client. The client is slower and needs disk
+ * space, but is kept up to date with the service.
  */
 export function withOfficialClient(own: ArtifactStore, options: OwnStoreOptions): ArtifactStore {
   let official: ArtifactStore | undefined;
@@ -25,7 +25,7 @@ export function withOfficialClient(own: ArtifactStore, options: OwnStoreOptions)
       return await work(own);
     } catch (error) {
       if (!(error instanceof UnknownAnswer)) throw error;
-      // The official client refuses every host but GitHub's (actions/toolkit, artifact, config.ts: isGhes).
+      // The official client refuses every host except GitHub's (actions/toolkit, artifact, config.ts: isGhes).
       if (options.credentials.isGitea)
         throw unsupportedHost(options.host, `it answered in an unknown way (${error.message})`, error);
       options.log.notice(
@@ -66,7 +66,7 @@ function officialStore(options: OwnStoreOptions): ArtifactStore {
   };
 }
 
-/** Explains the client's errors, which have only a message, or a name for a missing artifact. */
+/** Explains the client's errors, which have only a message, or a specific `name` when an artifact is missing. */
 function explained(what: string, name: string): (error: unknown) => never {
   return (error) => {
     if (error instanceof Error && error.name === 'ArtifactNotFoundError')
@@ -76,12 +76,12 @@ function explained(what: string, name: string): (error: unknown) => never {
         'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.',
         error,
       );
-    // The client refuses every other host.
+    // The client refuses every host except GitHub's.
     throw transferFailed('GitHub', `${what} by way of the official client`, error);
   };
 }
 
-// All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
+// All bundles share one bundle of the client, at the same relative path as here. So the bundler must keep this import unchanged.
 async function client(): Promise<ArtifactClient> {
   const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ '../official-client/index.ts');
   return new DefaultArtifactClient();
@@ -116,7 +116,7 @@ async function uploadLocked(request: UploadRequest, folder: string, options: Own
   try {
     return await upload(request, folder);
   } catch (error) {
-    // Possibly the client's own reservation: it tries again when an answer was lost.
+    // Possibly the client's own reservation: it retries when an answer was lost.
     const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
     if (!wasOurs && messageOf(error).includes('(409)')) throw nameTaken(name, error);
     throw error;

@@ -13,7 +13,7 @@ interface OtherRunOptions extends StoreOptions, Pick<RestOptions, 'apiUrl' | 'to
   readonly search: RunSearch;
 }
 
-/** Returns the artifacts of another workflow run, in this repository or another one, through the REST API. */
+/** Returns the artifacts of another workflow run, in this or another repository, through the REST API. */
 export function otherRunStore(options: OtherRunOptions): ArtifactReader {
   const { search, log, maskSecret } = options;
   const folders = tempDirs(options.tempRoot);
@@ -40,7 +40,7 @@ export function otherRunStore(options: OtherRunOptions): ArtifactReader {
   };
 }
 
-// The list may be older than the expiry; then the download answers 410.
+// The artifact may have expired after it was listed; then the download answers 410.
 async function signDownload(runs: WorkflowRuns, { name, id, run }: Artifact): Promise<string> {
   try {
     return await runs.signDownload(id);
@@ -51,7 +51,7 @@ async function signDownload(runs: WorkflowRuns, { name, id, run }: Artifact): Pr
   }
 }
 
-/** @returns throws an error with its explanation */
+/** Returns a function that throws an error with its explanation. */
 function explained(what: string, { search, host, signal }: OtherRunOptions): (error: unknown) => never {
   return (error) => {
     if (error instanceof HandoverError || signal.aborted) throw error;

@@ -3,14 +3,14 @@ import { quoteForeign } from '../../base/text.ts';
 import { isId, isPattern, isWanted } from '../../image/artifact-name.ts';
 import type { RunArtifact, RunFilter, WorkflowRun, WorkflowRuns } from './workflow-runs.ts';
 
-/** Selects the other run: by its id, or the latest that matches. */
+/** Selects the other run: by its id, or the latest matching run. */
 export type RunChoice = { readonly runId: number } | RunFilter;
 
 export interface RunSearch {
   readonly choice: RunChoice;
-  /** `owner/name` of the runs. */
+  /** Repository of the runs, `owner/name`. */
   readonly repository: string;
-  /** Names, patterns and ids of artifacts; each must match an artifact of the run. */
+  /** Names, patterns and ids of artifacts. Each must match an artifact of the run. */
   readonly wanted: readonly string[];
   readonly allowForkRuns: boolean;
 }
@@ -21,13 +21,13 @@ export interface ChosenRun {
   readonly artifacts: readonly RunArtifact[];
 }
 
-// The number of successful runs that are searched for the artifact, newest first.
+// Maximum number of successful runs to search for the artifact, newest first.
 const maxRuns = 20;
 
 /**
  * Returns the run with the given id, or the newest matching run that has the artifact.
  * @param onSkip called with one log line for each skipped run
- * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` for a fork's run with the given id;
+ * @throws HandoverError `run-not-found`, `artifact-not-found`, `artifact-expired`; `invalid-input` if the given id is a fork's run;
  *   HttpError
  */
 export async function chooseRun(
@@ -73,11 +73,11 @@ async function latestRun(
 }
 
 interface Look {
-  /** Those that can still be read. */
+  /** The artifacts that can still be read. */
   readonly artifacts: readonly RunArtifact[];
-  /** The first name, pattern or id that matches none of them. */
+  /** The first name, pattern or id that matches none of `artifacts`. */
   readonly missing: string | undefined;
-  /** An artifact that matches it and has expired. */
+  /** An expired artifact that matches `missing`. */
   readonly expired: RunArtifact | undefined;
 }
 

@@ -11,22 +11,22 @@ import { uploadBlob } from '../blob/blob-upload.ts';
 import type { StoreOptions } from '../store.ts';
 import { type ResultsService, resultsService, type ServiceCredentials } from './results-service.ts';
 
-// A reserved name is taken until the artifact is removed, also for the next attempt of the same step. So a failed or cancelled upload
-// leaves no reservation.
+// A reserved name is taken until the artifact is removed, even for the next attempt of the same step. So a failed or cancelled upload
+// must remove its reservation.
 
 export interface OwnStoreOptions extends StoreOptions {
   readonly credentials: ServiceCredentials;
 }
 
-// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
+// A cancelled step is killed after 7.5 s. Until then, it waits for the answer to a reservation, then removes the reservation.
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
-// More than one day, which Gitea counts as one.
+// More than 24 hours, which Gitea counts as one day.
 const claimMs = 25 * 60 * 60 * 1000;
 
 /**
- * Locks a name among the simultaneous steps of one job: they have the same ids, and one must not remove another's reservation.
+ * Locks a name among the simultaneous steps of one job. They have the same ids, and a step must not remove another step's reservation.
  * @returns undefined when another step has the lock
  */
 export function lockName(
@@ -37,10 +37,10 @@ export function lockName(
 }
 
 /**
- * Reserves a name, and returns the URL to write the blob to.
- * @param expiresAt undefined takes the repository's default
+ * Reserves a name, and returns the URL for writing the blob.
+ * @param expiresAt undefined means the repository's default
  * @param isAlone whether no other step of this job uploads under the name
- * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
+ * @throws HandoverError `artifact-name-taken`; errors of the service. After any error, including a cancellation, the name isn't reserved.
  */
 export async function reserveName(
   name: string,
@@ -54,7 +54,7 @@ export async function reserveName(
     isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
   try {
     const url = await client.service.create(name, expiresAt).catch(async (error: unknown) => {
-      // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
+      // Possibly our own earlier reservation, made by a request whose answer was lost or by a killed step of this job.
       if (!hasStatus(error, 409) || !(await removeLeftover(0))) throw error;
       return client.service.create(name, expiresAt);
     });
@@ -63,7 +63,7 @@ export async function reserveName(
     throw asError(signal.reason);
   } catch (error) {
     if (hasStatus(error, 409)) throw nameTaken(name, error);
-    // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
+    // A refused request reserves nothing. After any other error, or a success in an unknown form, the name may be reserved.
     if (!(error instanceof HttpError && error.status < 500)) await removeLeftover(answerMs);
     throw error;
   }
@@ -73,19 +73,20 @@ const claimStart = /^\.uploading-\d+-/;
 const claimAttempts = 5;
 const claimPauseMs = 100;
 
-/** Whether an artifact with this name only shows that a job uploads under another name. */
+/** Returns whether an artifact with this name only shows that a job is uploading under another name. */
 export function isClaim(name: string): boolean {
   return claimStart.test(name);
 }
 
 /**
- * Claims a name on Gitea, which doesn't refuse one that is taken: a new upload replaces the artifact, and two at the same time damage each
- * other. So this job stores a small artifact, and then looks for one of another job. Of two jobs, the later one sees the other's, because
- * each stores before it looks. If both do, both try again after a random pause. The names begin with a dot: no usual pattern matches them.
- * @param removed ids of artifacts that this step has removed: Forgejo still lists them
+ * Claims a name on Gitea, which doesn't refuse a name that is taken. A new upload replaces the artifact, and simultaneous uploads damage
+ * each other. So this job stores a small artifact, the claim, and then checks for another job's claim or artifact. Each job stores its
+ * claim before checking, so the later of two jobs sees the other's claim. If each sees the other's, both retry after a random pause.
+ * Claims' names begin with a dot, so the usual patterns don't match them.
+ * @param removed ids of artifacts that this step has removed, because Forgejo still lists them
  * @param isAlone whether no other step of this job uploads under the name
  * @returns the claim, to be disposed of when the artifact is complete
- * @throws HandoverError `artifact-name-taken`; what the service throws
+ * @throws HandoverError `artifact-name-taken`; errors of the service
  */
 export async function claimOnGitea(
   name: string,
@@ -95,7 +96,7 @@ export async function claimOnGitea(
 ): Promise<AsyncDisposable> {
   if (!isAlone) throw nameTaken(name, new Error('another step of this job uploads to it'));
   const { signal, credentials } = options;
-  // A re-run of this job finds the claim of an attempt that was killed.
+  // A re-run of this job uses the same name, so it finds the claim of an attempt that was killed.
   const claim = `.uploading-${credentials.jobBackendId}-${name}`;
   const release = (): Promise<void> => removeClaim(claim, options);
   await using client = connect(options, signal);
@@ -105,7 +106,7 @@ export async function claimOnGitea(
     const target = { http, url, onRetry: options.log.info, signal };
     const { size, digest } = await uploadBlob(target, Readable.from([Buffer.from(name)]), () => undefined);
     await service.finalize(claim, size, digest).catch(async (error: unknown) => {
-      // Its answer may have been lost.
+      // The claim may be complete, and only the answer lost.
       if ((await service.list(claim)).length === 0) throw error;
     });
     const found = (await service.list()).find(
@@ -123,22 +124,23 @@ async function removeClaim(claim: string, options: OwnStoreOptions): Promise<voi
   await using client = connect(options, AbortSignal.timeout(cleanupMs));
   try {
     await client.service.remove(claim);
-    // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
+    // Forgejo and Gitea before 1.26 list deleted artifacts, but without a size while they are being replaced.
     await client.service.create(claim, undefined);
   } catch {
-    // A cancelled job has no valid token. The claim is then there until it expires.
+    // A cancelled job has no valid token. The claim then remains until it expires.
   }
 }
 
 interface RemovalOptions {
-  /** Whether a listed artifact is kept: it is complete, and another step's of this job. */
+  /** Whether to keep a listed artifact: it is complete, and belongs to another step of this job. */
   readonly unlessListed?: boolean;
   /** How long an earlier reservation may take to reach the service, in ms. */
   readonly lateMs?: number;
 }
 
 /**
- * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
+ * Removes the reservation or artifact of this attempt of this job under a name. Uses its own connection, because the step may be
+ * cancelled.
  * @returns whether there was a reservation or an artifact
  */
 export async function removeUnfinished(
@@ -146,7 +148,7 @@ export async function removeUnfinished(
   options: OwnStoreOptions,
   { unlessListed = false, lateMs = 0 }: RemovalOptions = {},
 ): Promise<boolean> {
-  // There is no reservation. A removal would remove the artifact of the job that has the name now.
+  // Gitea has no reservations. A removal would remove the artifact of the job that has the name now.
   if (options.credentials.isGitea) return false;
   const giveUpAt = Date.now() + lateMs;
   const signal = AbortSignal.timeout(cleanupMs);
@@ -160,7 +162,7 @@ export async function removeUnfinished(
       await sleep(latePauseMs, undefined, { signal });
     }
   } catch {
-    // The error that led here is the one to report.
+    // The caller reports the error that led to this removal.
     return false;
   }
 }
@@ -191,7 +193,7 @@ export function nameTaken(name: string, error: unknown): HandoverError {
 // actions/toolkit, artifact, shared/errors.ts: UsageError.
 const quota = /insufficient usage|storage quota/i;
 
-/** @param what the work that failed, in the imperative */
+/** @param what the action that failed, as an imperative phrase */
 export function transferFailed(host: WorkflowHost, what: string, error: unknown): Error {
   if (error instanceof HandoverError) return error;
   return new HandoverError(

@@ -16,31 +16,31 @@ interface ArtifactOwner {
 
 export interface ListedArtifact extends Artifact, ArtifactOwner {}
 
-/** Calls of the artifact service that the official client doesn't export. */
+/** Calls to the artifact service that the official client doesn't export. */
 export interface ResultsService {
-  /** Lists the artifacts of this run, or those of one name, newest first, over all its attempts. */
+  /** Lists the artifacts of all attempts of this run, newest first: all of them, or only those with the given name. */
   list(name?: string): Promise<readonly ListedArtifact[]>;
-  /** Returns a URL that reads the blob, for some minutes. */
+  /** Returns a URL for reading the blob, valid for some minutes. */
   signDownload(artifact: ListedArtifact): Promise<string>;
-  /** Reserves a name and returns a URL to write the blob to. Throws `HttpError` 409 when the name is taken. */
+  /** Reserves a name and returns a URL for writing the blob. Throws `HttpError` 409 when the name is taken. */
   create(name: string, expiresAt: Date | undefined): Promise<string>;
   finalize(name: string, size: number, digest: Digest): Promise<number>;
-  /** Removes an artifact of this job, or of another owner, by name, and returns whether there was one. */
+  /** Removes an artifact of this job or another owner by name, and returns whether it existed. */
   remove(name: string, owner?: ArtifactOwner): Promise<boolean>;
-  /** Whether an artifact is of this attempt of this job. */
+  /** Returns whether an artifact belongs to this attempt of this job. */
   readonly isOwn: (artifact: ArtifactOwner) => boolean;
 }
 
 const service = 'github.actions.results.api.v1.ArtifactService';
-// What the official client sends since there are raw artifacts (@actions/artifact, upload-artifact.ts).
+// The official client sends this since it supports raw artifacts (@actions/artifact, upload-artifact.ts).
 const zipFormat = { mime_type: 'application/zip', version: 7 };
-// What it sent before. Gitea before 1.26 and Forgejo answer 500 to a media type.
+// The official client sent this before. Gitea before 1.26 and Forgejo answer 500 to a media type.
 const giteaFormat = { version: 4 };
 
 type EndOfUpload = Pick<HttpRequest, 'answerMs'> & Pick<AgainOptions, 'isRetryable'>;
 
-// Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
-// blocks. So a second request fails, even after a success whose answer was lost.
+// Gitea answers after copying all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
+// blocks, so a second request fails, even if the first succeeded and its answer was lost.
 const onGitea: EndOfUpload = {
   answerMs: 10 * 60_000,
   isRetryable: (error) => isTransient(error) && !hasStatus(error, 500),
@@ -57,7 +57,7 @@ export function resultsService(
     workflow_run_backend_id: runBackendId,
     workflow_job_run_backend_id: jobBackendId,
   });
-  // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
+  // Gitea before 1.26 and Forgejo answer 404 for a run without artifacts (routers/api/actions/artifactsv4.go).
   const noList = (error: unknown): JsonObject => {
     if (credentials.isGitea && hasStatus(error, 404)) return {};
     throw asError(error);
@@ -74,7 +74,7 @@ export function resultsService(
       runBackendId === credentials.runBackendId && jobBackendId === credentials.jobBackendId,
     list: async (name) => {
       const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
-      // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
+      // Gitea lists an artifact without a size while it is being replaced; Forgejo does so from the start of its upload.
       const complete = listed(answer).filter(({ size }) => size > 0);
       return complete.sort((one, other) => other.id - one.id);
     },
@@ -101,7 +101,7 @@ export function resultsService(
   };
 }
 
-/** Reads a number of protobuf's JSON, where 64 bits are a string. */
+/** Parses a number from protobuf's JSON, where 64-bit numbers are strings. */
 function wholeNumber(value: unknown): number | undefined {
   const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
   return isByteCount(number) ? number : undefined;
@@ -109,7 +109,7 @@ function wholeNumber(value: unknown): number | undefined {
 
 function listed(answer: JsonObject): ListedArtifact[] {
   const items = answer['artifacts'];
-  // Protobuf's JSON may leave out an empty list; any other form is unknown.
+  // Protobuf's JSON may omit an empty list; any other form is unknown.
   if (items !== undefined && !Array.isArray(items)) throw new UnknownAnswer('ListArtifacts: no list of artifacts');
   if (items === undefined && Object.keys(answer).length > 0) throw new UnknownAnswer('ListArtifacts: unknown fields');
   return arrayOf(items).map(listedArtifact);
@@ -118,7 +118,7 @@ function listed(answer: JsonObject): ListedArtifact[] {
 function listedArtifact(item: unknown): ListedArtifact {
   if (!isObject(item)) throw new UnknownAnswer('ListArtifacts: an artifact that is no object');
   const id = wholeNumber(field(item, 'database_id'));
-  // Protobuf's JSON leaves out a zero.
+  // Protobuf's JSON omits zeros.
   const size = wholeNumber(item['size'] ?? 0);
   const name = stringOr(item['name'], '');
   if (id === undefined || size === undefined || name === '') {
@@ -141,16 +141,16 @@ export interface ServiceCredentials extends ArtifactOwner {
   /** Origin of the results service. */
   readonly origin: string;
   /**
-   * Whether the service is that of Gitea or Forgejo. It doesn't refuse a name that is taken, lists every artifact with the ids of the
-   * job that asks, and knows no digests (routers/api/actions/artifactsv4.go).
+   * Whether the service is Gitea's or Forgejo's. It doesn't refuse names that are taken, and lists every artifact with the requesting
+   * job's ids. Gitea 1.26 lists no digests (routers/api/actions/artifactsv4.go).
    */
   readonly isGitea: boolean;
 }
 
 /**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` contains `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
  * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form, or the service is act's own
+ * @throws HandoverError `unsupported-host` when either is missing or malformed, or when the service is act's own
  */
 export function serviceCredentials(token: string, url: string, host: WorkflowHost): ServiceCredentials {
   const unsupported = (why: string): HandoverError => unsupportedHost(host, why);
@@ -164,7 +164,7 @@ export function serviceCredentials(token: string, url: string, host: WorkflowHos
   if (runBackendId === undefined || jobBackendId === undefined) {
     throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
   }
-  // GitHub's are UUIDs. Gitea's are numbers (services/actions/auth.go), and act has copied that.
+  // GitHub's ids are UUIDs. Gitea's are numbers (services/actions/auth.go), and act copied this.
   const isGitea = /^\d+$/.test(runBackendId);
   if (host === 'act' && isGitea)
     throw unsupported(

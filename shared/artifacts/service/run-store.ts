@@ -57,7 +57,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
         try {
           return maskedUrl(await service.signDownload(found), maskSecret);
         } catch (error) {
-          // The official client can't continue what was read in part.
+          // The official client can't continue reading an artifact that is already open.
           throw error instanceof UnknownAnswer && !isOpen ? error : transferFailed(host, what, error);
         }
       };
@@ -79,7 +79,7 @@ function ownStore(options: OwnStoreOptions): ArtifactStore {
   };
 }
 
-// Gitea reads a file from its start up to the requested part (modules/httplib/serve.go, ServeUserContentByReader).
+// For each part, Gitea reads the file from its start up to that part (modules/httplib/serve.go, ServeUserContentByReader).
 const giteaPartBytes = 16 * 1024 * 1024;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
@@ -91,7 +91,7 @@ async function upload(
 ): Promise<Artifact> {
   const { host, log, signal, figures, removed, credentials } = options;
   await using lock = await lockName(credentials, name);
-  // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
+  // Gitea counts the whole days until the expiry (createArtifact in routers/api/actions/artifactsv4.go).
   const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
   const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
   await using claims = new AsyncDisposableStack();
@@ -111,21 +111,21 @@ async function upload(
   }
 }
 
-/** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
+/** Looks up an uploaded artifact's id in the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service: ResultsService, name: string, sent: Found, error: unknown): Promise<number> {
   const artifacts = await service.list(name).catch(() => []);
   const found = artifacts.find(
     (artifact) =>
       service.isOwn(artifact) &&
       artifact.size === sent.size &&
-      // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
+      // Gitea 1.26 lists no digests. It doesn't list an artifact during its upload, and compares the digest at the end.
       (artifact.digest ?? sent.digest) === sent.digest,
   );
   if (found === undefined) throw error;
   return found.id;
 }
 
-/** @returns throws an error with its explanation, but an unknown answer unchanged */
+/** Returns a function that throws an error with its explanation, or an `UnknownAnswer` unchanged. */
 function explained(host: WorkflowHost, what: string): (error: unknown) => never {
   return (error) => {
     throw error instanceof UnknownAnswer ? error : transferFailed(host, what, error);

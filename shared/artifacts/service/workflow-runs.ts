@@ -8,21 +8,21 @@ import { parseDigest } from '../../image/digest.ts';
 import type { Artifact, RunLink } from '../store.ts';
 import { isClaim } from './reservation.ts';
 
-// Questions to GitHub's REST API, or the part of it that Gitea and Forgejo have (routers/api/v1 of Gitea): with fewer paths and fields, and no
-// links to the next page. They throw `HttpError` unless the answer is a success.
+// Requests to GitHub's REST API, or to the subset that Gitea and Forgejo have (routers/api/v1 of Gitea). The subset has fewer paths and
+// fields, and no links to the next page. Requests throw `HttpError` unless they succeed.
 
-/** A workflow run, with the facts for choosing one. */
+/** A workflow run, with the details for choosing a run. */
 export interface WorkflowRun extends RunLink {
   readonly createdAt: string;
-  /** Repository of the commit that it ran on, `owner/name`; empty when that fork was deleted. */
+  /** Repository of the commit that the run used, `owner/name`; empty when that fork was deleted. */
   readonly headRepository: string;
-  /** Whether that repository is not the run's own. */
+  /** Whether `headRepository` differs from the run's own repository. */
   readonly isOfFork: boolean;
 }
 
 /** Selects runs. */
 export interface RunFilter {
-  /** File name of the workflow, or its id. */
+  /** File name or id of the workflow. */
   readonly workflow: string;
   readonly branch: string;
   /** Undefined selects runs of any event. */
@@ -40,15 +40,15 @@ export interface WorkflowRuns {
   get(runId: number): Promise<WorkflowRun>;
   /** Lists the successful runs, newest first, including runs of forks: a fork's branch may have the same name. */
   successful(filter: RunFilter): AsyncIterable<WorkflowRun>;
-  /** Lists the artifacts of a run, newest first: all of them, or those of one name. */
+  /** Lists the artifacts of a run, newest first: all of them, or only those with the given name. */
   artifacts(runId: number, name?: string): Promise<readonly RunArtifact[]>;
-  /** Returns an address that reads an artifact's blob, for about a minute. */
+  /** Returns a URL for reading an artifact's blob, valid for about a minute. */
   signDownload(artifactId: number): Promise<string>;
 }
 
 export interface RestOptions extends Retries {
   readonly http: Http;
-  /** Without a slash at its end: `https://api.github.com`, `https://host/api/v3` on GitHub Enterprise, or `https://host/api/v1` on Gitea. */
+  /** No trailing slash: `https://api.github.com`, `https://host/api/v3` on GitHub Enterprise, or `https://host/api/v1` on Gitea. */
   readonly apiUrl: string;
   /** `owner/name` */
   readonly repository: string;
@@ -81,7 +81,7 @@ export function workflowRuns(options: RestOptions): WorkflowRuns {
     artifacts: async (runId, name) => {
       const query = new URLSearchParams({ per_page: '100', ...(name === undefined ? {} : { name }) });
       const found: RunArtifact[] = [];
-      // Gitea has no link to the next page here.
+      // Gitea sends no link to the next page here.
       for (let [page, isLast] = [1, false]; !isLast; page += 1) {
         query.set('page', String(page));
         const answer = await rest.get(`/runs/${String(runId)}/artifacts?${query.toString()}`);
@@ -100,7 +100,7 @@ export function workflowRuns(options: RestOptions): WorkflowRuns {
 function parseRun(item: JsonObject): WorkflowRun {
   const { id } = item;
   const repository = fullName(item['repository']);
-  // Gitea has none. There, only a pull request can be of a fork (services/convert/convert.go, ToActionWorkflowRun).
+  // Gitea omits `head_repository`. There, only pull requests can come from forks (services/convert/convert.go, ToActionWorkflowRun).
   const isOwn = !('head_repository' in item) && !stringOr(item['event'], 'pull_request').startsWith('pull_request');
   const headRepository = isOwn ? repository : fullName(item['head_repository']);
   if (!isByteCount(id) || repository === '') throw malformed(200, 'has a workflow run without id or repository');
@@ -134,22 +134,22 @@ function parseArtifact(item: JsonObject): RunArtifact {
 }
 
 export interface RunJob {
-  /** Its `name:`, else its id in the workflow, followed by the values of a matrix: `build (arm64)`. */
+  /** The job's `name:`, else its id in the workflow, followed by any matrix values: `build (arm64)`. */
   readonly name: string;
   readonly url: string;
-  /** Undefined until the job is completed: then `success`, `failure`, `cancelled`, `skipped`, `timed_out` … */
+  /** Undefined until the job is completed, then `success`, `failure`, `cancelled`, `skipped`, `timed_out` … */
   readonly conclusion: string | undefined;
-  /** The runner that runs it; empty until there is one. */
+  /** Name of the job's runner; empty until a runner is assigned. */
   readonly runner: string;
 }
 
 /** The jobs of one attempt of this job's own run. */
 export interface RunJobs extends AsyncDisposable {
-  /** Lists the jobs so far: a job appears when those that it needs are done. */
+  /** Lists the jobs so far. A job appears once the jobs that it needs are done. */
   list(): Promise<readonly RunJob[]>;
-  /** Lists the last execution of each job in the attempts before this one. */
+  /** Lists the last execution of each job in the attempts before this attempt. */
   earlier(): Promise<readonly RunJob[]>;
-  /** Whether an error means that the token can't read the jobs, now or later. */
+  /** Returns whether an error means that the token can't read the jobs, now or later. */
   isRefusal(error: unknown): boolean;
   /** Returns when the attempt began, in ms since the epoch. */
   startedAt(): Promise<number>;
@@ -167,7 +167,7 @@ export function runJobs(options: RunJobsOptions): RunJobs {
   const http = httpClient(proxies, signal);
   const rest = restClient({ ...options, http });
   const run = `/runs/${encodeURIComponent(runId)}`;
-  // Gitea lists each job once, as it is now.
+  // Gitea lists each job once, in its current state.
   const attempt = rest.isGitea ? run : `${run}/attempts/${String(runAttempt)}`;
   const jobsAt = async (path: string): Promise<readonly JsonObject[]> => {
     const jobs: JsonObject[] = [];
@@ -205,13 +205,13 @@ function parseJob(item: JsonObject): RunJob {
   };
 }
 
-/** Reads what the API has about the actions of one repository. Paths begin after `/actions`. */
+/** Reads one repository's part of the Actions API. Paths begin after `/actions`. */
 interface RestClient {
   readonly isGitea: boolean;
   get(path: string): Promise<JsonObject>;
-  /** Reads the pages of a list, each when the previous one has been used. `key` has the items of a page. */
+  /** Reads the pages of a list, each after the previous page has been consumed. `key` is the field with a page's items. */
   pages(path: string, key: string): AsyncIterable<readonly JsonObject[]>;
-  /** Returns the target of a redirect. It contains its own authorization, and must not get the token. */
+  /** Returns the target of a redirect. The target URL contains its own authorization, and must not get the token. */
   redirect(path: string): Promise<string>;
 }
 
@@ -248,7 +248,7 @@ function malformed(status: number, why: string): HttpError {
   return new HttpError(status, 'malformed', `the answer ${why}`);
 }
 
-/** Returns a success or a redirect, after retries. */
+/** Sends a request with retries, and returns a success or a redirect. */
 function send(options: RestOptions, url: string): Promise<HttpResponse> {
   const attempt = async (): Promise<HttpResponse> => {
     const response = await sendOnce(options, url);
@@ -258,14 +258,14 @@ function send(options: RestOptions, url: string): Promise<HttpResponse> {
   return again('call', attempt, {
     ...options,
     what: 'The REST API',
-    // Whether a longer wait is worth it is the user's decision.
+    // Users decide whether a longer wait is worthwhile.
     isRetryable: (error) =>
       isRateLimit(error) ? (error.retryAfterMs ?? 0) <= longestRetryAfterMs : isTransient(error),
   });
 }
 
-// A renamed repository answers 301 or 307 with its new address in the same API. The target of a 302 doesn't get the token: the caller
-// uses it.
+// For a renamed repository, the API answers 301 or 307 with the new address in the same API. A 302 isn't followed here, so its target
+// doesn't get the token: the caller uses the target.
 async function sendOnce(options: RestOptions, url: string, hops = 3): Promise<HttpResponse> {
   // docs.github.com/rest: "Getting started with the REST API", headers.
   const headers = {
@@ -288,7 +288,7 @@ function isRateLimit(error: unknown): error is HttpError {
   return error instanceof HttpError && error.serviceCode === rateLimited;
 }
 
-/** Whether an error means that the token can't read something, now or later. */
+/** Returns whether an error means that the token can't read something, now or later. */
 export function isRefusal(error: unknown): boolean {
   return hasStatus(error, 401, 403, 404) && !isRateLimit(error);
 }
@@ -306,9 +306,9 @@ function restError(answer: Answer): HttpError {
 }
 
 /**
- * Returns how long a rate limit without `Retry-After` holds, in ms; undefined when the answer is about something else. The primary
- * limit has `x-ratelimit-remaining: 0`. A secondary one is named in words, and holds for at least a minute (docs.github.com/rest:
- * "Rate limits for the REST API").
+ * Returns how long a rate limit without `Retry-After` lasts, in ms; undefined when the answer isn't about a rate limit. The primary
+ * limit has `x-ratelimit-remaining: 0`. A secondary limit is named only in the message, and lasts at least a minute
+ * (docs.github.com/rest: "Rate limits for the REST API").
  */
 function rateLimitMs({ status, header }: Answer, words: string): number | undefined {
   const reset = Number(header('x-ratelimit-reset'));
@@ -317,8 +317,8 @@ function rateLimitMs({ status, header }: Answer, words: string): number | undefi
 }
 
 /**
- * Returns the `next` of a Link header (RFC 8288) on the API's own host: no other host may get the token, and a server behind a proxy
- * may use another name for itself.
+ * Returns the `next` URL of a Link header (RFC 8288), moved to the API's own host. No other host may get the token, and a server
+ * behind a proxy may use another name for itself.
  */
 function nextPage(header: string, apiUrl: string): string | undefined {
   const link = /<([^>]*)>\s*;\s*rel="next"/.exec(header)?.[1];

@@ -102,7 +102,7 @@ function requirePlace(member: Entry, blobBytes: number): void {
   if (![0, 8].includes(method)) throw new Error(`${name} has compression method ${String(method)}`);
 }
 
-/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+/** Returns where a member's data starts: after its 30-byte header, name and extra field (APPNOTE 4.3.7). */
 async function dataOffset(reader: RangedReader, member: Entry): Promise<number> {
   const { fileName: name, relativeOffsetOfLocalHeader: at, compressedSize } = member;
   const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
@@ -113,7 +113,7 @@ async function dataOffset(reader: RangedReader, member: Entry): Promise<number> 
   throw corruptArtifact(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
 }
 
-/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
+/** Reads a range that the zip specifies and that may be outside the blob. Throws only while iterating: yauzl expects no earlier throw. */
 async function* within(reader: RangedReader, start: number, end: number): AsyncGenerator<Buffer> {
   if (start < 0 || start > end || end > reader.size) {
     throw corruptArtifact(
@@ -123,7 +123,7 @@ async function* within(reader: RangedReader, start: number, end: number): AsyncG
   yield* reader.stream(start, end);
 }
 
-// A part of the blob: its digest can't be checked, but the member's size and CRC can.
+// This reads only part of the blob, so its digest can't be checked, but the member's size and CRC can.
 async function readText(reader: RangedReader, artifact: Artifact, member: Entry): Promise<string> {
   const { fileName, uncompressedSize: size, compressedSize } = member;
   if (size > limits.recordBytes || compressedSize > limits.recordBytes)
@@ -134,10 +134,10 @@ async function readText(reader: RangedReader, artifact: Artifact, member: Entry)
   return (await copiedBytes(unzipped(reader.stream(start, start + compressedSize), member))).toString();
 }
 
-// An engine never gets the last bytes of an artifact that turns out to be wrong.
+// Held back until the checks at the end, so that an engine never gets the last bytes of a corrupt artifact.
 const heldBackBytes = 1024 * 1024;
 
-/** Reads the whole blob, and checks its digest at the end, if one is listed. */
+/** Reads the whole blob, and checks its digest at the end if the service lists a digest. */
 function verifiedBlob(
   reader: RangedReader,
   artifact: Artifact,
@@ -147,7 +147,7 @@ function verifiedBlob(
   return verifiedChunks(chunks, { digest: artifact.digest }, (found) => otherDigest(artifact, found.digest));
 }
 
-/** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
+/** Returns the bytes from `start` up to but not including `end`, but reads all chunks, so that the digest can be checked. */
 async function* slice(chunks: AsyncIterable<Buffer>, start: number, end: number): AsyncGenerator<Buffer> {
   let position = 0;
   for await (const chunk of chunks) {
@@ -158,13 +158,13 @@ async function* slice(chunks: AsyncIterable<Buffer>, start: number, end: number)
   }
 }
 
-/** Returns a member's own bytes, and checks their size and CRC at the end. */
+/** Returns a member's unzipped bytes, and checks their size and CRC at the end. */
 async function* unzipped(packed: AsyncIterable<Buffer>, member: Entry): AsyncGenerator<Buffer> {
   let size = 0;
   let crc = 0;
   for await (const chunk of isStored(member) ? packed : inflated(packed, member.fileName)) {
     size += chunk.length;
-    // A zip bomb is not unpacked to its end.
+    // Stops early, so that a zip bomb isn't unpacked completely.
     if (size > member.uncompressedSize) break;
     crc = crc32(chunk, crc);
     yield chunk;

@@ -2,11 +2,11 @@ import { crc32 } from 'node:zlib';
 import { type LentChunk, viewOf } from '../../bytes/chunks.ts';
 import type { ArtifactFile } from '../store.ts';
 
-// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
-// them at level 0, so that an entry can be sent before its checksum is known.
+// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, like the official client's entries at level 0.
+// So an entry can be sent before its checksum is known.
 const stored = 0;
 const version = 45;
-const madeBy = 0x0300 | version; // Unix, so the mode is used
+const madeBy = 0x0300 | version; // Unix, so that readers use the mode
 const fileMode = (0o100644 << 16) >>> 0;
 const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
@@ -21,8 +21,8 @@ interface Written {
 
 /**
  * Returns the bytes of a zip with uncompressed entries.
- * @param entries their chunks are read when the earlier entries are written, and must have `size` bytes if that is known
- * @throws RangeError when an entry doesn't have its size
+ * @param entries each entry's chunks are read after the earlier entries are written, and must have `size` bytes in total if it is known
+ * @throws RangeError when an entry's chunks don't have `size` bytes
  */
 export async function* storedZip(
   entries: Iterable<ArtifactFile> | AsyncIterable<ArtifactFile>,
@@ -60,7 +60,7 @@ function isLarge(size: number | undefined): boolean {
 function localHeader(name: Buffer, size: number | undefined): Buffer {
   const large = isLarge(size);
   const shown = large ? limit32 : 0;
-  // For streaming readers: the data descriptor has 64-bit sizes.
+  // Shows streaming readers that the data descriptor has 64-bit sizes.
   const extra = zip64Extra(large ? [size ?? 0, size ?? 0] : []);
   const before = [u32(0x04034b50), u16(version, flags, stored, 0, dosEpoch), u32(0, shown, shown)];
   return Buffer.concat([...before, u16(name.length, extra.length), name, extra]);
