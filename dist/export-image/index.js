@@ -34935,32 +34935,32 @@ function pushRow(push) {
 
 
 
-// Put Block and Put Block List of the Blob service REST API, which the artifact service's signed URLs lead to.
+// Uses Put Block and Put Block List of the Blob service REST API: the artifact service's signed URLs point there.
 const apiVersion = '2024-11-04';
 const blockBytes = 4 * 1024 * 1024;
 const blocksInFlight = 8;
 /**
  * Uploads chunks as one blob while they are produced, several blocks of 4 MiB at a time.
- * @param onBytes called with the number of bytes of each block that has arrived
+ * @param onBytes called with each block's number of bytes after it has been uploaded
  * @throws HttpError or a connection error after the last retry; errors of `chunks`
  */
 async function uploadBlob(target, chunks, onBytes) {
     const checksum = new _bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .Checksum */ .M();
-    // Forgejo and Gitea before 1.26 store a block by run, length and id: those of two uploads of a run must differ.
+    // Forgejo and Gitea before 1.26 store a block by run, length and id, so two uploads of a run must use different ids.
     const upload = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.randomBytes)(6).toString('hex');
     const ids = [];
     const free = [];
     const all = (0,_slow_parts_js__WEBPACK_IMPORTED_MODULE_6__/* .parts */ .rT)(target);
-    /** For each block under way, the blocks that started after it. */
+    /** For each block in flight, the blocks that started after it. */
     const later = new Set();
     await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_1__/* .inPool */ .Q)((0,_bytes_chunks_js__WEBPACK_IMPORTED_MODULE_2__/* .pieces */ .IE)((0,_bytes_verified_js__WEBPACK_IMPORTED_MODULE_3__/* .checksummed */ .Wk)(chunks, checksum), blockBytes, free), target.maxConcurrent ?? blocksInFlight, async (bytes, failed) => {
         if (bytes.length === 0)
             return;
-        // Blocks are taken in order. All ids of a blob have one length (Put Block, "Remarks").
+        // Blocks arrive here in order. All ids of a blob must have the same length (Put Block, "Remarks").
         const id = Buffer.from(`${upload}${String(ids.length).padStart(6, '0')}`).toString('base64');
         const start = ids.length * blockBytes;
         ids.push(id);
-        // A refused block ends the others.
+        // A refused block cancels the others.
         const signal = AbortSignal.any([target.signal, failed]);
         const what = `Bytes ${String(start)}-${String(start + bytes.length)} of the upload`;
         const query = { comp: 'block', blockid: id };
@@ -34969,7 +34969,7 @@ async function uploadBlob(target, chunks, onBytes) {
             await (0,_http_retry_js__WEBPACK_IMPORTED_MODULE_5__/* .again */ .TG)('part', () => timed(() => put(ends, query, bytes)), { ...ends, what });
             return bytes;
         }, 
-        // The service takes the same bytes for the same id in any order.
+        // The service accepts the same bytes for the same id in any order.
         async (abandoned) => {
             target.onRetry(`${what} take far longer than their neighbours: sending them again.`);
             await put({ ...target, signal: AbortSignal.any([signal, abandoned]) }, query, bytes);
@@ -35024,33 +35024,33 @@ function withQuery(url, query) {
 
 
 
-// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part of a blob that takes far longer than its neighbours
-// delays the end of an upload, and in a download all later parts. It is requested or sent a second time, and the first response wins
+// One connection in many is slow (actions/cache#810, actions/toolkit#1484). A part that takes far longer than its neighbours delays the
+// end of an upload, or all later parts of a download. The part is requested or sent a second time, and the first response wins
 // (docs/decisions/0001-speed-alone-has-to-win-a-tenth.md).
 const lookEveryMs = 100;
-/** A part is slow when it takes this many times as long as the median part, and at least this long. */
+/** A part is slow when it takes more than `slowFactor` times as long as the median part, and more than `minSlowMs`. */
 const slowFactor = 4;
 const minSlowMs = 1000;
-/** When all connections are slow, one is closed after a part that took this many times as long as the median part. */
+/** When all connections are slow, a connection is closed after a part that took over this many times as long as the median part. */
 const retiredFactor = 2;
-/** One received part in this many may be requested again, and this many in addition. */
+/** One in `oneIn` received parts may be requested again, plus `beyond` more. */
 const oneIn = 20;
 const beyond = 2;
 const usuallyInFlight = 8;
 const mostInFlight = 32;
-/** When all connections are slow, more parts are in flight until their speed adds up to this. */
+/** When all connections are slow, more parts are requested at once until their total speed reaches this. */
 const floorBytesPerMs = 60_000;
 /** How long the parts of a step took, and how many were requested or sent twice. */
 class PartFigures {
     #ms = [];
-    /** Parts that were requested or sent a second time, and second responses that were the first to arrive. */
+    /** Number of parts requested or sent a second time, and of second responses that arrived first. */
     twice = 0;
     won = 0;
-    /** @param ms from the request or the sending to the response */
+    /** @param ms time from requesting or sending the part to its response */
     add(ms) {
         this.#ms.push(ms);
     }
-    /** Returns one line; undefined for a transfer of a few parts that were all usual. */
+    /** Returns one log line; undefined for a few parts of which none was requested or sent twice. */
     describe() {
         if (this.#ms.length < usuallyInFlight && this.twice === 0)
             return undefined;
@@ -35062,14 +35062,14 @@ class PartFigures {
 }
 /** A part that was requested or sent. */
 class Part {
-    /** In ms, by `performance.now()`. */
+    /** In ms, from `performance.now()`. */
     requestedAt = performance.now();
-    /** When the current request was sent; `Infinity` in a pause between two of them. */
+    /** When the current request was sent; `Infinity` in a pause between two requests. */
     sentAt = this.requestedAt;
     hasArrived = false;
     arriving;
     requestAgain;
-    /** Ends the first request. */
+    /** Cancels the first request. */
     abandoned = new AbortController();
     /** Aborted when the first request has ended. */
     ended = new AbortController();
@@ -35092,8 +35092,8 @@ function parts({ adapts = true, figures = new PartFigures() }) {
     let [received, duplicateRequests] = [0, 0];
     const medianMs = () => lastMs.toSorted((one, other) => one - other)[lastMs.length >> 1] ?? 0;
     const isSlow = (ms) => ms > Math.max(minSlowMs, slowFactor * medianMs());
-    // When its neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour shows nothing:
-    // the last two parts of a blob can both have a slow connection.
+    // When the neighbours are slow as well, the link is slow, and another request would make it slower. One slow neighbour proves
+    // nothing: the last two parts of a blob can both have a slow connection.
     const isAlone = (neighbours) => neighbours.filter(({ hasArrived }) => !hasArrived).length <= Math.max(1, neighbours.length / 2);
     const inFlight = (bytes) => {
         const wanted = adapts ? Math.ceil((medianMs() * floorBytesPerMs) / bytes) : 0;
@@ -35126,11 +35126,11 @@ function parts({ adapts = true, figures = new PartFigures() }) {
         },
     };
 }
-/** Returns after a moment whether the first request is still running. */
+/** Returns whether the first request is still running after a short wait. */
 function isWaiting({ ended }) {
     return (0,node_timers_promises__WEBPACK_IMPORTED_MODULE_0__.setTimeout)(lookEveryMs, true, { signal: ended.signal }).catch(() => false);
 }
-/** @param onWon called when the second response is the first to arrive */
+/** @param onWon called when the second response arrives first */
 async function race(part, onWon) {
     const second = new AbortController();
     const again = part.requestAgain(second.signal);
@@ -35299,7 +35299,7 @@ function requirePlace(member, blobBytes) {
     if (![0, 8].includes(method))
         throw new Error(`${name} has compression method ${String(method)}`);
 }
-/** Returns where a member's own bytes start: after a header of 30 bytes, its name and its extra field (APPNOTE 4.3.7). */
+/** Returns where a member's data starts: after its 30-byte header, name and extra field (APPNOTE 4.3.7). */
 async function dataOffset(reader, member) {
     const { fileName: name, relativeOffsetOfLocalHeader: at, compressedSize } = member;
     const header = await reader.read(at, Math.min(reader.size, at + localHeaderBytes));
@@ -35310,14 +35310,14 @@ async function dataOffset(reader, member) {
         return start;
     throw (0,errors/* corruptArtifact */.G8)(`The artifact's zip has ${name} at byte ${String(start)}, and ends before all of it.`);
 }
-/** Reads a range that a zip gives, which can be outside of the blob. Throws when it is read, because the library expects no throw. */
+/** Reads a range that the zip specifies and that may be outside the blob. Throws only while iterating: yauzl expects no earlier throw. */
 async function* within(reader, start, end) {
     if (start < 0 || start > end || end > reader.size) {
         throw (0,errors/* corruptArtifact */.G8)(`The zip of the artifact refers to its bytes ${String(start)}-${String(end)}, but has only ${String(reader.size)}.`);
     }
     yield* reader.stream(start, end);
 }
-// A part of the blob: its digest can't be checked, but the member's size and CRC can.
+// This reads only part of the blob, so its digest can't be checked, but the member's size and CRC can.
 async function readText(reader, artifact, member) {
     const { fileName, uncompressedSize: size, compressedSize } = member;
     if (size > limits/* limits */.F.recordBytes || compressedSize > limits/* limits */.F.recordBytes)
@@ -35325,14 +35325,14 @@ async function readText(reader, artifact, member) {
     const start = await dataOffset(reader, member);
     return (await (0,bytes_chunks/* copiedBytes */.QB)(unzipped(reader.stream(start, start + compressedSize), member))).toString();
 }
-// An engine never gets the last bytes of an artifact that turns out to be wrong.
+// Held back until the checks at the end, so that an engine never gets the last bytes of a corrupt artifact.
 const heldBackBytes = 1024 * 1024;
-/** Reads the whole blob, and checks its digest at the end, if one is listed. */
+/** Reads the whole blob, and checks its digest at the end if the service lists a digest. */
 function verifiedBlob(reader, artifact, onBytes) {
     const chunks = (0,bytes_chunks/* countedChunks */.T6)(reader.stream(0, reader.size), onBytes);
     return (0,verified/* verifiedChunks */.Dc)(chunks, { digest: artifact.digest }, (found) => otherDigest(artifact, found.digest));
 }
-/** Returns the bytes from `start` up to but not including `end`, and reads also the others. */
+/** Returns the bytes from `start` up to but not including `end`, but reads all chunks, so that the digest can be checked. */
 async function* slice(chunks, start, end) {
     let position = 0;
     for await (const chunk of chunks) {
@@ -35343,13 +35343,13 @@ async function* slice(chunks, start, end) {
         position += chunk.length;
     }
 }
-/** Returns a member's own bytes, and checks their size and CRC at the end. */
+/** Returns a member's unzipped bytes, and checks their size and CRC at the end. */
 async function* unzipped(packed, member) {
     let size = 0;
     let crc = 0;
     for await (const chunk of isStored(member) ? packed : inflated(packed, member.fileName)) {
         size += chunk.length;
-        // A zip bomb is not unpacked to its end.
+        // Stops early, so that a zip bomb isn't unpacked completely.
         if (size > member.uncompressedSize)
             break;
         crc = (0,external_node_zlib_.crc32)(chunk, crc);
@@ -35384,9 +35384,9 @@ function otherMember({ fileName, uncompressedSize: listed, crc32: sum }, size, c
 
 
 
-// The content of an artifact that is a file on this machine: downloaded as a whole, or made by this job.
+// Opens an artifact that is a file on this machine: downloaded as a whole, or made by this job.
 const chunkBytes = 1024 * 1024;
-/** @param downloaded number of bytes that it took to bring the file here */
+/** @param downloaded number of bytes downloaded to get the file */
 async function openOnDisk(artifact, path, downloaded) {
     return openArtifact(artifact, fileReader(path, (await (0,promises_.stat)(path)).size, downloaded));
 }
@@ -35420,8 +35420,8 @@ const usualPartBytes = 2 * 1024 * 1024;
 const maxHeldBytes = 64 * 1024 * 1024;
 /**
  * Reads a blob through signed URLs that expire.
- * @throws (from its methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when the
- *   server answers the first request with the whole blob
+ * @throws (from the reader's methods) HandoverError `transfer-failed`, `artifact-expired` or `artifact-corrupt`; `RangesIgnored` when
+ *   the server answers the first request with the whole blob
  */
 function rangedReader(options) {
     const { size, onRetry, partBytes = usualPartBytes } = options;
@@ -35443,7 +35443,7 @@ function rangedReader(options) {
         });
     };
     const small = (0,slow_parts/* parts */.rT)(options);
-    /** @param free memory to use again */
+    /** @param free memory to reuse */
     const inParts = async function* (start, end, free) {
         const all = (0,slow_parts/* parts */.rT)(options);
         const queue = [];
@@ -35473,16 +35473,16 @@ function rangedReader(options) {
         },
     };
 }
-/** Requests the bytes that a part still lacks, once. */
+/** Requests a part's missing bytes once, without retries. */
 async function fill(blob, part, retires, signal) {
     const { bytes, start } = part;
     const sentAt = performance.now();
     const end = start + bytes.length;
     const body = await requestRange(blob, start + part.filled, end, signal);
-    // An event for each chunk: promises for each would cost a tenth of a load's CPU time.
+    // Uses an event for each chunk: a promise for each would cost a tenth of a load's CPU time.
     body.on('data', (chunk) => {
         part.filled += chunk.copy(bytes, part.filled);
-        // Before the end of the answer, this closes its connection. The next one looks the host's name up again.
+        // Destroying the body before the answer ends closes its connection. The next connection resolves the host's name again.
         if (part.filled === bytes.length && retires(performance.now() - sentAt))
             body.destroy();
     });
@@ -35516,7 +35516,7 @@ async function requestRange(blob, start, end, signal) {
         throw error;
     }
 }
-/** A blob behind signed URLs that expire. */
+/** A blob that is read through signed URLs that expire. */
 class SignedBlob {
     size;
     /** Whether the server has answered with a part. */
@@ -35529,8 +35529,8 @@ class SignedBlob {
         this.#options = options;
     }
     /**
-     * Requests the blob; the body of the answer must be read to its end or destroyed.
-     * @param signal ends this request alone
+     * Requests the blob. The caller must read the answer's body to its end or destroy it.
+     * @param signal cancels only this request
      */
     async get(headers, signal) {
         this.#url ??= this.#sign();
@@ -35538,10 +35538,10 @@ class SignedBlob {
         return this.#options.http.send({ method: 'GET', url: await this.#url, headers: identity, signal });
     }
     /**
-     * Repeats work until it succeeds, with a new URL when the last one has expired.
+     * Retries `work` until it succeeds, with a new URL when the last URL has expired.
      * @param reached returns the position that the work has reached, in bytes
-     * @param end the position that it has to reach
-     * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` of the work unchanged
+     * @param end the position that the work has to reach, in bytes
+     * @throws HandoverError `transfer-failed`, `artifact-expired`; HandoverErrors and `RangesIgnored` from `work` unchanged
      */
     async persist(work, reached, end) {
         const { onRetry, signal, host, size } = this.#options;
@@ -35578,7 +35578,7 @@ class SignedBlob {
         }
     }
 }
-/** The connection ended normally before all bytes had arrived, or other bytes than the requested ones arrived. */
+/** The connection ended normally before all bytes had arrived, or bytes arrived that were not requested. */
 class CutShort extends Error {
     code = 'CUT_SHORT';
     constructor(at, end, why = 'the answer ended') {
@@ -35589,13 +35589,13 @@ class CutShort extends Error {
 class RangesIgnored extends Error {
     name = 'RangesIgnored';
 }
-/** @throws HandoverError `artifact-corrupt` when the blob has another size than the service lists */
+/** @throws HandoverError `artifact-corrupt` when the blob's size differs from the size that the service lists */
 function requireListedSize(size, { size: listed }) {
     if (size === listed)
         return;
     throw (0,errors/* corruptArtifact */.G8)(`The artifact's blob has ${String(size)} bytes; the artifact service lists ${String(listed)}.`);
 }
-/** Ends an answer without reading it; to destroy its body would emit an error that nothing can catch. */
+/** Discards an answer without reading it. Destroying its body would emit an error that nothing can catch. */
 async function discard(response) {
     await response.body.dump({ limit: 64 * 1024 }).catch(() => undefined);
 }
@@ -35614,11 +35614,11 @@ async function discard(response) {
 
 
 const spaceAdvice = 'The server that holds the artifact only sends it as a whole, so the artifact needs space in RUNNER_TEMP. Free some there: df -h shows the sizes.';
-// The end record may have a comment of 65,535 bytes: a zip reader looks for it in this many (APPNOTE 4.3.16).
+// Zip readers search this many bytes for the end record, which may have a comment of 65,535 bytes (APPNOTE 4.3.16).
 const tailBytes = 68 * 1024;
 /**
- * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, so these are read once, and kept. A server may
- * answer a request for a part with the whole blob: then the whole is downloaded to the disk, checked, and read from there.
+ * Opens an artifact's blob. A zip's directory and the record are in its last 68 KiB, which are read once and kept. A server may
+ * answer a request for a part with the whole blob. The blob is then downloaded to disk, checked, and read from there.
  * @throws HandoverError `transfer-failed`, `artifact-expired`, `artifact-corrupt` or `not-enough-space`
  */
 async function openBlob(given) {
@@ -35667,7 +35667,7 @@ async function fetchWhole(options) {
     });
     return path;
 }
-/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; errors of the connection */
+/** @throws HandoverError `artifact-corrupt`, `not-enough-space`; connection errors */
 async function writeWhole(blob, options, path, checksum, onBytes) {
     const response = await blob.get();
     if (response.statusCode !== 200)
@@ -35678,7 +35678,7 @@ async function writeWhole(blob, options, path, checksum, onBytes) {
         if (announced !== undefined)
             requireListedSize(Number(announced), options);
         const { body } = response;
-        // Written synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
+        // Writes synchronously: undici 6 ends the process when a server closes the connection while the body waits for a reader.
         body.on('data', (chunk) => {
             try {
                 checksum.add(chunk);
@@ -35710,19 +35710,19 @@ async function writeWhole(blob, options, path, checksum, onBytes) {
 ;// CONCATENATED MODULE: ./build/shared/artifacts/zip/zip-writer.js
 
 
-// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, as the official client writes
-// them at level 0, so that an entry can be sent before its checksum is known.
+// Format: PKWARE APPNOTE 6.3.10. Entries are stored (method 0) with a data descriptor, like the official client's entries at level 0.
+// So an entry can be sent before its checksum is known.
 const stored = 0;
 const version = 45;
-const madeBy = 0x0300 | version; // Unix, so the mode is used
+const madeBy = 0x0300 | version; // Unix, so that readers use the mode
 const fileMode = (0o100644 << 16) >>> 0;
 const flags = 0x0808; // data descriptor follows; names are UTF-8
 const dosEpoch = 0x0021; // 1980-01-01: the same content gives the same bytes
 const limit32 = 0xffffffff;
 /**
  * Returns the bytes of a zip with uncompressed entries.
- * @param entries their chunks are read when the earlier entries are written, and must have `size` bytes if that is known
- * @throws RangeError when an entry doesn't have its size
+ * @param entries each entry's chunks are read after the earlier entries are written, and must have `size` bytes in total if it is known
+ * @throws RangeError when an entry's chunks don't have `size` bytes
  */
 async function* storedZip(entries) {
     const written = [];
@@ -35756,7 +35756,7 @@ function isLarge(size) {
 function localHeader(name, size) {
     const large = isLarge(size);
     const shown = large ? limit32 : 0;
-    // For streaming readers: the data descriptor has 64-bit sizes.
+    // Shows streaming readers that the data descriptor has 64-bit sizes.
     const extra = zip64Extra(large ? [size ?? 0, size ?? 0] : []);
     const before = [u32(0x04034b50), u16(version, flags, stored, 0, dosEpoch), u32(0, shown, shown)];
     return Buffer.concat([...before, u16(name.length, extra.length), name, extra]);
@@ -35820,12 +35820,12 @@ var client = __nccwpck_require__(4242);
 
 
 const service = 'github.actions.results.api.v1.ArtifactService';
-// What the official client sends since there are raw artifacts (@actions/artifact, upload-artifact.ts).
+// The official client sends this since it supports raw artifacts (@actions/artifact, upload-artifact.ts).
 const zipFormat = { mime_type: 'application/zip', version: 7 };
-// What it sent before. Gitea before 1.26 and Forgejo answer 500 to a media type.
+// The official client sent this before. Gitea before 1.26 and Forgejo answer 500 to a media type.
 const giteaFormat = { version: 4 };
-// Gitea answers when it has copied all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
-// blocks. So a second request fails, even after a success whose answer was lost.
+// Gitea answers after copying all blocks into one file (artifacts_chunks.go, mergeChunksForArtifact). It first removes the list of
+// blocks, so a second request fails, even if the first succeeded and its answer was lost.
 const onGitea = {
     answerMs: 10 * 60_000,
     isRetryable: (error) => (0,retry/* isTransient */.dg)(error) && !(0,answer/* hasStatus */.Ro)(error, 500),
@@ -35836,7 +35836,7 @@ function resultsService(http, credentials, onRetry, signal) {
         workflow_run_backend_id: runBackendId,
         workflow_job_run_backend_id: jobBackendId,
     });
-    // Of a run without artifacts: Gitea before 1.26 and Forgejo (routers/api/actions/artifactsv4.go).
+    // Gitea before 1.26 and Forgejo answer 404 for a run without artifacts (routers/api/actions/artifactsv4.go).
     const noList = (error) => {
         if (credentials.isGitea && (0,answer/* hasStatus */.Ro)(error, 404))
             return {};
@@ -35852,7 +35852,7 @@ function resultsService(http, credentials, onRetry, signal) {
         isOwn: ({ runBackendId, jobBackendId }) => runBackendId === credentials.runBackendId && jobBackendId === credentials.jobBackendId,
         list: async (name) => {
             const answer = await call('ListArtifacts', name === undefined ? {} : { name_filter: name }).catch(noList);
-            // Gitea lists an artifact without a size while it is being replaced, and Forgejo from the start of its upload.
+            // Gitea lists an artifact without a size while it is being replaced; Forgejo does so from the start of its upload.
             const complete = listed(answer).filter(({ size }) => size > 0);
             return complete.sort((one, other) => other.id - one.id);
         },
@@ -35876,14 +35876,14 @@ function resultsService(http, credentials, onRetry, signal) {
         }),
     };
 }
-/** Reads a number of protobuf's JSON, where 64 bits are a string. */
+/** Parses a number from protobuf's JSON, where 64-bit numbers are strings. */
 function wholeNumber(value) {
     const number = typeof value === 'string' && /^\d{1,16}$/.test(value) ? Number(value) : value;
     return (0,json/* isByteCount */.A0)(number) ? number : undefined;
 }
 function listed(answer) {
     const items = answer['artifacts'];
-    // Protobuf's JSON may leave out an empty list; any other form is unknown.
+    // Protobuf's JSON may omit an empty list; any other form is unknown.
     if (items !== undefined && !Array.isArray(items))
         throw new twirp/* UnknownAnswer */.by('ListArtifacts: no list of artifacts');
     if (items === undefined && Object.keys(answer).length > 0)
@@ -35894,7 +35894,7 @@ function listedArtifact(item) {
     if (!(0,json/* isObject */.Gv)(item))
         throw new twirp/* UnknownAnswer */.by('ListArtifacts: an artifact that is no object');
     const id = wholeNumber((0,twirp/* field */.ZZ)(item, 'database_id'));
-    // Protobuf's JSON leaves out a zero.
+    // Protobuf's JSON omits zeros.
     const size = wholeNumber(item['size'] ?? 0);
     const name = (0,json/* stringOr */.JI)(item['name'], '');
     if (id === undefined || size === undefined || name === '') {
@@ -35911,9 +35911,9 @@ function listedArtifact(item) {
     };
 }
 /**
- * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` holds `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
+ * @param token `ACTIONS_RUNTIME_TOKEN`; its claim `scp` contains `Actions.Results:<run>:<job>` (actions/toolkit, artifact, util.ts)
  * @param url `ACTIONS_RESULTS_URL`
- * @throws HandoverError `unsupported-host` when either is missing or not of that form, or the service is act's own
+ * @throws HandoverError `unsupported-host` when either is missing or malformed, or when the service is act's own
  */
 function serviceCredentials(token, url, host) {
     const unsupported = (why) => unsupportedHost(host, why);
@@ -35930,7 +35930,7 @@ function serviceCredentials(token, url, host) {
     if (runBackendId === undefined || jobBackendId === undefined) {
         throw unsupported('ACTIONS_RUNTIME_TOKEN has no scope for the artifact service');
     }
-    // GitHub's are UUIDs. Gitea's are numbers (services/actions/auth.go), and act has copied that.
+    // GitHub's ids are UUIDs. Gitea's are numbers (services/actions/auth.go), and act copied this.
     const isGitea = /^\d+$/.test(runBackendId);
     if (host === 'act' && isGitea)
         throw unsupported('this is act’s own artifact server, which ends the connection while there is no artifact, and lists the sizes of folders');
@@ -36015,24 +36015,24 @@ var __disposeResources = (undefined && undefined.__disposeResources) || (functio
 
 
 
-// A cancelled step is killed after 7.5 s. Until then it waits for the answer to a reservation, and then removes that.
+// A cancelled step is killed after 7.5 s. Until then, it waits for the answer to a reservation, then removes the reservation.
 const answerMs = 2000;
 const cleanupMs = 4500;
 const latePauseMs = 500;
-// More than one day, which Gitea counts as one.
+// More than 24 hours, which Gitea counts as one day.
 const claimMs = 25 * 60 * 60 * 1000;
 /**
- * Locks a name among the simultaneous steps of one job: they have the same ids, and one must not remove another's reservation.
+ * Locks a name among the simultaneous steps of one job. They have the same ids, and a step must not remove another step's reservation.
  * @returns undefined when another step has the lock
  */
 function lockName({ origin, runBackendId, jobBackendId }, name) {
     return (0,locks/* lockKey */.TL)(JSON.stringify([origin, runBackendId, jobBackendId, name]), 'taken');
 }
 /**
- * Reserves a name, and returns the URL to write the blob to.
- * @param expiresAt undefined takes the repository's default
+ * Reserves a name, and returns the URL for writing the blob.
+ * @param expiresAt undefined means the repository's default
  * @param isAlone whether no other step of this job uploads under the name
- * @throws HandoverError `artifact-name-taken`; what the service throws. After any error, a cancel included, the name isn't reserved.
+ * @throws HandoverError `artifact-name-taken`; errors of the service. After any error, including a cancellation, the name isn't reserved.
  */
 async function reserveName(name, expiresAt, options, isAlone) {
     const env_1 = { stack: [], error: void 0, hasError: false };
@@ -36042,7 +36042,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
         const removeLeftover = async (lateMs) => isAlone && (await removeUnfinished(name, options, { unlessListed: true, lateMs }));
         try {
             const url = await client.service.create(name, expiresAt).catch(async (error) => {
-                // Possibly our own earlier reservation: by a request whose answer was lost, or by a killed step of this job.
+                // Possibly our own earlier reservation, made by a request whose answer was lost or by a killed step of this job.
                 if (!(0,answer/* hasStatus */.Ro)(error, 409) || !(await removeLeftover(0)))
                     throw error;
                 return client.service.create(name, expiresAt);
@@ -36055,7 +36055,7 @@ async function reserveName(name, expiresAt, options, isAlone) {
         catch (error) {
             if ((0,answer/* hasStatus */.Ro)(error, 409))
                 throw nameTaken(name, error);
-            // A refused request reserved nothing; after any other error, or a success in an unknown form, a name may be reserved.
+            // A refused request reserves nothing. After any other error, or a success in an unknown form, the name may be reserved.
             if (!(error instanceof answer/* HttpError */.j$ && error.status < 500))
                 await removeLeftover(answerMs);
             throw error;
@@ -36074,18 +36074,19 @@ async function reserveName(name, expiresAt, options, isAlone) {
 const claimStart = /^\.uploading-\d+-/;
 const claimAttempts = 5;
 const claimPauseMs = 100;
-/** Whether an artifact with this name only shows that a job uploads under another name. */
+/** Returns whether an artifact with this name only shows that a job is uploading under another name. */
 function isClaim(name) {
     return claimStart.test(name);
 }
 /**
- * Claims a name on Gitea, which doesn't refuse one that is taken: a new upload replaces the artifact, and two at the same time damage each
- * other. So this job stores a small artifact, and then looks for one of another job. Of two jobs, the later one sees the other's, because
- * each stores before it looks. If both do, both try again after a random pause. The names begin with a dot: no usual pattern matches them.
- * @param removed ids of artifacts that this step has removed: Forgejo still lists them
+ * Claims a name on Gitea, which doesn't refuse a name that is taken. A new upload replaces the artifact, and simultaneous uploads damage
+ * each other. So this job stores a small artifact, the claim, and then checks for another job's claim or artifact. Each job stores its
+ * claim before checking, so the later of two jobs sees the other's claim. If each sees the other's, both retry after a random pause.
+ * Claims' names begin with a dot, so the usual patterns don't match them.
+ * @param removed ids of artifacts that this step has removed, because Forgejo still lists them
  * @param isAlone whether no other step of this job uploads under the name
  * @returns the claim, to be disposed of when the artifact is complete
- * @throws HandoverError `artifact-name-taken`; what the service throws
+ * @throws HandoverError `artifact-name-taken`; errors of the service
  */
 async function claimOnGitea(name, removed, options, isAlone) {
     const env_2 = { stack: [], error: void 0, hasError: false };
@@ -36093,7 +36094,7 @@ async function claimOnGitea(name, removed, options, isAlone) {
         if (!isAlone)
             throw nameTaken(name, new Error('another step of this job uploads to it'));
         const { signal, credentials } = options;
-        // A re-run of this job finds the claim of an attempt that was killed.
+        // A re-run of this job uses the same name, so it finds the claim of an attempt that was killed.
         const claim = `.uploading-${credentials.jobBackendId}-${name}`;
         const release = () => removeClaim(claim, options);
         const client = __addDisposableResource(env_2, connect(options, signal), true);
@@ -36103,7 +36104,7 @@ async function claimOnGitea(name, removed, options, isAlone) {
             const target = { http, url, onRetry: options.log.info, signal };
             const { size, digest } = await (0,blob_upload/* uploadBlob */.P)(target, external_node_stream_.Readable.from([Buffer.from(name)]), () => undefined);
             await service.finalize(claim, size, digest).catch(async (error) => {
-                // Its answer may have been lost.
+                // The claim may be complete, and only the answer lost.
                 if ((await service.list(claim)).length === 0)
                     throw error;
             });
@@ -36132,11 +36133,11 @@ async function removeClaim(claim, options) {
         const client = __addDisposableResource(env_3, connect(options, AbortSignal.timeout(cleanupMs)), true);
         try {
             await client.service.remove(claim);
-            // Forgejo and Gitea before 1.26 list what is deleted, but without a size when it is about to be replaced.
+            // Forgejo and Gitea before 1.26 list deleted artifacts, but without a size while they are being replaced.
             await client.service.create(claim, undefined);
         }
         catch {
-            // A cancelled job has no valid token. The claim is then there until it expires.
+            // A cancelled job has no valid token. The claim then remains until it expires.
         }
     }
     catch (e_3) {
@@ -36150,13 +36151,14 @@ async function removeClaim(claim, options) {
     }
 }
 /**
- * Removes what this attempt of this job has reserved under a name, over its own connection, because the step may be cancelled.
+ * Removes the reservation or artifact of this attempt of this job under a name. Uses its own connection, because the step may be
+ * cancelled.
  * @returns whether there was a reservation or an artifact
  */
 async function removeUnfinished(name, options, { unlessListed = false, lateMs = 0 } = {}) {
     const env_4 = { stack: [], error: void 0, hasError: false };
     try {
-        // There is no reservation. A removal would remove the artifact of the job that has the name now.
+        // Gitea has no reservations. A removal would remove the artifact of the job that has the name now.
         if (options.credentials.isGitea)
             return false;
         const giveUpAt = Date.now() + lateMs;
@@ -36174,7 +36176,7 @@ async function removeUnfinished(name, options, { unlessListed = false, lateMs = 
             }
         }
         catch {
-            // The error that led here is the one to report.
+            // The caller reports the error that led to this removal.
             return false;
         }
     }
@@ -36201,7 +36203,7 @@ function nameTaken(name, error) {
 }
 // actions/toolkit, artifact, shared/errors.ts: UsageError.
 const quota = /insufficient usage|storage quota/i;
-/** @param what the work that failed, in the imperative */
+/** @param what the action that failed, as an imperative phrase */
 function transferFailed(host, what, error) {
     if (error instanceof errors/* HandoverError */.Cu)
         return error;
@@ -36280,8 +36282,8 @@ var official_store_disposeResources = (undefined && undefined.__disposeResources
 
 
 /**
- * Uses another store until the service answers in a form that it doesn't know, and from then on the official client. That is slower
- * and needs the disk, but is kept up to date with the service.
+ * Uses `own` until the service answers in an unknown form, and from then on the official client. The client is slower and needs disk
+ * space, but is kept up to date with the service.
  */
 function withOfficialClient(own, options) {
     let official;
@@ -36294,7 +36296,7 @@ function withOfficialClient(own, options) {
         catch (error) {
             if (!(error instanceof twirp/* UnknownAnswer */.by))
                 throw error;
-            // The official client refuses every host but GitHub's (actions/toolkit, artifact, config.ts: isGhes).
+            // The official client refuses every host except GitHub's (actions/toolkit, artifact, config.ts: isGhes).
             if (options.credentials.isGitea)
                 throw unsupportedHost(options.host, `it answered in an unknown way (${error.message})`, error);
             options.log.notice(`The artifact service answered in an unknown way (${error.message}): using the official client instead.`);
@@ -36330,16 +36332,16 @@ function officialStore(options) {
         [Symbol.asyncDispose]: () => folders[Symbol.asyncDispose](),
     };
 }
-/** Explains the client's errors, which have only a message, or a name for a missing artifact. */
+/** Explains the client's errors, which have only a message, or a specific `name` when an artifact is missing. */
 function explained(what, name) {
     return (error) => {
         if (error instanceof Error && error.name === 'ArtifactNotFoundError')
             throw new errors/* HandoverError */.Cu('artifact-not-found', `The artifact service lists no artifact "${name}" any more: ${(0,errors/* messageOf */.bD)(error)}.`, 'It was deleted meanwhile, or has expired. Re-run all jobs, so that the image is built and handed over again.', error);
-        // The client refuses every other host.
+        // The client refuses every host except GitHub's.
         throw transferFailed('GitHub', `${what} by way of the official client`, error);
     };
 }
-// All bundles share one bundle of the client, at the same relative path as here: the bundler keeps this import unchanged.
+// All bundles share one bundle of the client, at the same relative path as here. So the bundler must keep this import unchanged.
 async function official_store_client() {
     const { DefaultArtifactClient } = await import(/* webpackIgnore: true */ "../official-client/index.js");
     return new DefaultArtifactClient();
@@ -36372,7 +36374,7 @@ async function uploadLocked(request, folder, options) {
             return await upload(request, folder);
         }
         catch (error) {
-            // Possibly the client's own reservation: it tries again when an answer was lost.
+            // Possibly the client's own reservation: it retries when an answer was lost.
             const wasOurs = lock !== undefined && (await removeUnfinished(name, options, { unlessListed: true }));
             if (!wasOurs && (0,errors/* messageOf */.bD)(error).includes('(409)'))
                 throw nameTaken(name, error);
@@ -36500,7 +36502,7 @@ function ownStore(options) {
                     return (0,twirp/* maskedUrl */.HB)(await service.signDownload(found), maskSecret);
                 }
                 catch (error) {
-                    // The official client can't continue what was read in part.
+                    // The official client can't continue reading an artifact that is already open.
                     throw error instanceof twirp/* UnknownAnswer */.by && !isOpen ? error : transferFailed(host, what, error);
                 }
             };
@@ -36521,7 +36523,7 @@ function ownStore(options) {
         },
     };
 }
-// Gitea reads a file from its start up to the requested part (modules/httplib/serve.go, ServeUserContentByReader).
+// For each part, Gitea reads the file from its start up to that part (modules/httplib/serve.go, ServeUserContentByReader).
 const giteaPartBytes = 16 * 1024 * 1024;
 const hourMs = 60 * 60 * 1000;
 const dayMs = 24 * hourMs;
@@ -36530,7 +36532,7 @@ async function run_store_upload({ http, service }, options, { name, retentionDay
     try {
         const { host, log, signal, figures, removed, credentials } = options;
         const lock = run_store_addDisposableResource(env_1, await lockName(credentials, name), true);
-        // Gitea counts the whole days that are left (createArtifact in routers/api/actions/artifactsv4.go).
+        // Gitea counts the whole days until the expiry (createArtifact in routers/api/actions/artifactsv4.go).
         const lastMs = retentionDays * dayMs + (credentials.isGitea ? hourMs : 0);
         const expiresAt = retentionDays === 0 ? undefined : new Date(Date.now() + lastMs);
         const claims = run_store_addDisposableResource(env_1, new AsyncDisposableStack(), true);
@@ -36561,18 +36563,18 @@ async function run_store_upload({ http, service }, options, { name, retentionDay
             await result_1;
     }
 }
-/** Returns the id of an uploaded artifact from the service's list, after the answer to the end of its upload was lost or unknown. */
+/** Looks up an uploaded artifact's id in the service's list, after the answer to the end of its upload was lost or unknown. */
 async function listedId(service, name, sent, error) {
     const artifacts = await service.list(name).catch(() => []);
     const found = artifacts.find((artifact) => service.isOwn(artifact) &&
         artifact.size === sent.size &&
-        // Gitea lists none. There, nothing is listed from the start of an upload to its end, and the end compares the digest.
+        // Gitea 1.26 lists no digests. It doesn't list an artifact during its upload, and compares the digest at the end.
         (artifact.digest ?? sent.digest) === sent.digest);
     if (found === undefined)
         throw error;
     return found.id;
 }
-/** @returns throws an error with its explanation, but an unknown answer unchanged */
+/** Returns a function that throws an error with its explanation, or an `UnknownAnswer` unchanged. */
 function run_store_explained(host, what) {
     return (error) => {
         throw error instanceof twirp/* UnknownAnswer */.by ? error : transferFailed(host, what, error);
@@ -38285,21 +38287,21 @@ async function* heldBack(chunks, bytes) {
 
 
 
-// The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time. Each
-// costs a round trip, so a cache of 1.4 GB takes minutes. Before each layer, it asks whether the cache has it. So this room stores layers
-// first, many blocks at a time, under BuildKit's keys, and BuildKit then writes the others and its index. The format of the index is
-// BuildKit's. Without this room, BuildKit writes everything (docs/decisions/0032).
+// The GitHub Actions cache, as BuildKit's `type=gha` uses it. BuildKit writes one layer after another, in blocks of 1 MiB, one at a time.
+// Each costs a round trip, so a cache of 1.4 GB takes minutes. Before it writes a layer, it asks whether the cache has that layer. So
+// this module stores layers first, many blocks at a time, under BuildKit's keys. BuildKit then writes the others and its index. The
+// format of the index is BuildKit's. Without this module, BuildKit would write everything (docs/decisions/0032).
 const service = 'github.actions.results.api.v1.CacheService';
 // BuildKit, cache/remotecache/gha/gha.go: blobKey. It is unchanged since 0.10.
 const keyOf = (digest) => `buildkit-blob-1-${digest}`;
 // tonistiigi/go-actions-cache, cache.go: version. The same for all keys.
 const version = (0,node_crypto__WEBPACK_IMPORTED_MODULE_0__.createHash)('sha256').update('|go-actionscache-1.0').digest('hex');
-// Small blobs wait for answers most of the time, large ones for the connection: at most 16 blocks of 4 MiB are in memory.
+// Small blobs mostly wait for answers, large blobs for the connection. At most 16 blocks of 4 MiB are in memory.
 const blobsAtOnce = 4;
 const blocksPerBlob = 4;
 function actionsCache(options) {
     const http = (0,_http_client_js__WEBPACK_IMPORTED_MODULE_6__/* .httpClient */ .o)(options.proxies, options.signal);
-    // As BuildKit appends it to the address (go-actions-cache, cache_v2.go: urlV2).
+    // BuildKit appends the path in the same way (go-actions-cache, cache_v2.go: urlV2).
     const origin = options.resultsUrl.replace(/\/+$/, '');
     const tools = { ...options, http, ask: (0,_http_twirp_js__WEBPACK_IMPORTED_MODULE_8__/* .twirp */ .lo)(http, { origin, service, token: options.runtimeToken }) };
     let failure;
@@ -38309,7 +38311,7 @@ function actionsCache(options) {
             if (failure !== undefined)
                 return { ...stored, failure: { ...failure, isUnfinished: false } };
             try {
-                // A failure doesn't end the others: an entry that breaks off can't be written again.
+                // A failure doesn't stop the other uploads, because an interrupted entry can't be written again.
                 await (0,_base_pool_js__WEBPACK_IMPORTED_MODULE_4__/* .inPool */ .Q)(blobs, blobsAtOnce, async (blob) => {
                     if (!(await storeBlob(tools, blob, signal)))
                         return;
@@ -38327,7 +38329,7 @@ function actionsCache(options) {
     };
 }
 async function listedLayers({ http, ask, maskSecret }, scope, signal) {
-    // BuildKit, gha.go: indexKey. A hash of the ref and a number follow.
+    // BuildKit, gha.go: indexKey, which appends a hash of the ref and a number.
     const key = `index-${scope}-1-`;
     const found = await ask('GetCacheEntryDownloadURL', { key, restore_keys: [key], version }, { signal });
     if (found['ok'] !== true)
@@ -38337,7 +38339,7 @@ async function listedLayers({ http, ask, maskSecret }, scope, signal) {
     const index = (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .parseJson */ .qF)(await (0,_http_answer_js__WEBPACK_IMPORTED_MODULE_5__/* .readText */ .yR)(answer));
     return (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .isObject */ .Gv)(index) ? (0,_base_json_js__WEBPACK_IMPORTED_MODULE_3__/* .objectsOf */ .iZ)(index['layers']).flatMap(({ blob }) => ((0,_image_digest_js__WEBPACK_IMPORTED_MODULE_9__/* .isDigest */ .Bc)(blob) ? [blob] : [])) : undefined;
 }
-/** An upload that broke off. GitHub never releases its key. */
+/** An interrupted upload. GitHub never releases its key. */
 class UnfinishedEntry extends Error {
 }
 /** Returns whether the blob was stored; false if it was there, or another job is storing it. */
@@ -40184,11 +40186,11 @@ function serviceError(answer) {
     const words = /"msg"\s*:\s*"([^"]*)"/.exec(text)?.[1] ?? serviceCode;
     return refusal(answer, serviceCode, `HTTP ${String(status)}${words === '' ? '' : ` (${words})`}`);
 }
-/** Returns the error for an answer that isn't a success. Only this reads `Retry-After`. */
+/** Returns the error for an answer that isn't a success. Only this function reads `Retry-After`. */
 function refusal({ status, header }, serviceCode, message) {
     return new HttpError(status, serviceCode, message, parseRetryAfter(header('retry-after')));
 }
-// In ms; undefined unless the header has seconds or a date (RFC 9110, section 10.2.3).
+// Returns ms, or undefined if the header has neither seconds nor a date (RFC 9110, section 10.2.3).
 function parseRetryAfter(header) {
     const text = header.trim();
     const ms = /^\d+$/.test(text) ? Number(text) * 1000 : /^[a-z]+,? /i.test(text) ? Date.parse(text) - Date.now() : NaN;
@@ -40212,11 +40214,11 @@ function parseRetryAfter(header) {
 
 
 
-// A connection that is silent for this long is closed; the request is then retried.
+// After this much silence, the connection is closed and the request is retried.
 const silenceMs = 30_000;
 const pieceBytes = 256 * 1024;
 /**
- * @param proxies used as by curl and the runner: a proxy for http isn't one for https, and the loopback interface has none
+ * @param proxies used as by curl and the runner: http and https have separate proxies, and the loopback interface has none
  *   (actions/toolkit, http-client/src/proxy.ts; Go's net/http, ProxyFromEnvironment)
  * @param signal ends open requests
  * @param authority a certificate to trust in addition to the system CAs, in PEM
@@ -40231,7 +40233,7 @@ function httpClient(proxies, signal, authority) {
         if (proxy === undefined)
             return direct;
         const url = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .proxyUrl */ .sd)(proxy);
-        // The agent that uses the proxy gets `requestTls`.
+        // undici passes `requestTls` to the agent behind the proxy.
         const to = { httpProxy: url, httpsProxy: url, noProxy: proxies.except, requestTls: trust };
         return new undici__WEBPACK_IMPORTED_MODULE_2__/* .EnvHttpProxyAgent */ .J2({ ...options, ...to });
     };
@@ -40239,7 +40241,7 @@ function httpClient(proxies, signal, authority) {
     return {
         send: async ({ method, url, headers = {}, body, signal: own, outlivesStep = false, answerMs = silenceMs }) => {
             const ends = AbortSignal.any([...(outlivesStep ? [] : [signal]), ...(own === undefined ? [] : [own])]);
-            // Otherwise undici destroys the body with an error that nothing catches.
+            // If it were aborted already, undici would destroy the body with an error that nothing catches.
             ends.throwIfAborted();
             const { protocol, host } = new URL(url);
             const dispatcher = (0,_proxies_js__WEBPACK_IMPORTED_MODULE_3__/* .isLoopback */ .U9)(host) ? direct : protocol === 'https:' ? secure : plain;
@@ -40255,12 +40257,12 @@ function httpClient(proxies, signal, authority) {
         },
     };
 }
-// A connection can break before the body has a reader, which gets that error later. Without this, it would end the process.
+// A connection can break before the body has a reader. The reader gets that error later; without this listener, it would end the process.
 function watched(response) {
     response.body.on('error', () => undefined);
     return response;
 }
-// Node's TLS holds a copy of each write, and an encrypted one: for a piece that is little.
+// Node's TLS keeps a plain and an encrypted copy of each write. With small pieces, these copies stay small.
 function inPieces(body) {
     const starts = Array.from({ length: Math.ceil(body.length / pieceBytes) }, (_, piece) => piece * pieceBytes);
     return node_stream__WEBPACK_IMPORTED_MODULE_0__.Readable.from(starts.map((start) => body.subarray(start, start + pieceBytes)));
@@ -40281,7 +40283,7 @@ function inPieces(body) {
 /* harmony import */ var _base_text_js__WEBPACK_IMPORTED_MODULE_1__ = __nccwpck_require__(1453);
 
 
-/** Reads the proxies from variables in lower or upper case; `variable` returns a variable's text or ''. */
+/** Reads the proxies from variables in lower or upper case. `variable` returns a variable's text, or '' if it isn't set. */
 function proxiesOf(variable) {
     const first = (...names) => {
         const name = names.find((each) => variable(each).trim() !== '');
@@ -40298,7 +40300,7 @@ function isLoopback(host) {
     return /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i.test(host);
 }
 /**
- * Returns the URL of a proxy. Without a scheme it is http, as for curl and the runner's own client (actions/toolkit,
+ * Returns the URL of a proxy. Without a scheme, it is http, as for curl and the runner's own client (actions/toolkit,
  * http-client/src/proxy.ts).
  * @throws HandoverError `unsupported-host` when it can't be used
  */
@@ -40331,7 +40333,7 @@ function proxyUrl({ variable, value }) {
 
 
 
-/** Runs the work until it succeeds, an error isn't retryable, or the attempts are used up; throws the last error. */
+/** Runs the work until it succeeds, an error isn't retryable, or no attempts are left. Throws the last error. */
 async function retry(work, { attempts, delayMs, isRetryable, onRetry, signal }) {
     for (let attempt = 1;; attempt += 1) {
         try {
@@ -40351,12 +40353,12 @@ async function retry(work, { attempts, delayMs, isRetryable, onRetry, signal }) 
 function backoff(firstMs, maxMs) {
     return (attempt) => Math.round(Math.min(maxMs, firstMs * 2 ** (attempt - 1)) * (0.75 + Math.random() / 2));
 }
-/** Whether a service that answers with this status will not give another answer in a moment. */
+/** Whether a status is final: the same request wouldn't get another answer in a moment. */
 function isFinal(status) {
     return ![408, 429, 500, 502, 503, 504].includes(status);
 }
-// Of the system (errno(3), getaddrinfo(3)), of undici and of Node's HTTP parser: the connection failed, not the request, the
-// certificate or this machine.
+// Error codes of the system (errno(3), getaddrinfo(3)), undici and Node's HTTP parser. With these, the connection failed, and not the
+// request, the certificate or this machine.
 const transientCodes = [
     ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'ENETUNREACH', 'ENETDOWN', 'EHOSTUNREACH'],
     ...['EAI_AGAIN', 'ENOTFOUND', 'UND_ERR_SOCKET', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT'],
@@ -40369,18 +40371,18 @@ function isTransient(error) {
     return transientCodes.includes((0,_base_errors_js__WEBPACK_IMPORTED_MODULE_1__/* .systemCodeOf */ .c7)(error) ?? '');
 }
 /**
- * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. A
- * request that is retried is never part of other work that is retried.
+ * For each kind of request: how often it is made, and the first and the longest pause in ms, unless the service asks for another. No
+ * retried request is part of other retried work.
  */
 const policies = {
-    /** A question to a service. */
+    /** A call of a service. */
     call: { attempts: 5, firstMs: 1000, longestMs: 15_000 },
-    /** A part of a blob, up or down: there are many, and each starts anew. */
+    /** The upload or download of a part of a blob. There are many, and each has all attempts. */
     part: { attempts: 6, firstMs: 500, longestMs: 10_000 },
     /** Removes an unfinished upload, in the seconds that a cancelled step has. */
     cleanup: { attempts: 3, firstMs: 250, longestMs: 250 },
 };
-/** The longest pause that a service gets, in ms, if it asks for a longer one. */
+/** The longest pause in ms, even if a service asks for a longer one. */
 const longestRetryAfterMs = 60_000;
 /** Makes a request until it succeeds, and logs each retry. Throws the last error. */
 function again(policy, request, { what, onRetry, signal, isRetryable = isTransient, isAtOnce = () => false }) {
@@ -40421,7 +40423,7 @@ function again(policy, request, { what, onRetry, signal, isRetryable = isTransie
 
 
 // The services behind ACTIONS_RESULTS_URL speak Twirp: each call is a POST with JSON (twirp specification, v7).
-/** The service answered with success in an unknown form: it is newer than this client. */
+/** The service reported success in an unknown form, so it is newer than this client. */
 class UnknownAnswer extends Error {
     name = 'UnknownAnswer';
 }
@@ -40455,7 +40457,7 @@ function signedUrl(value, method) {
         return value;
     throw new UnknownAnswer(`${method}: no signed URL`);
 }
-/** Returns the same URL after masking its signature: in the URL's form, which can be printed, and in that of `URLSearchParams`. */
+/** Masks a URL's signature, both as the URL has it and as `URLSearchParams` writes it, and returns the URL. */
 function maskedUrl(url, maskSecret) {
     const signature = (text) => /[?&]sig=([^&#]+)/.exec(text)?.[1];
     const { searchParams } = new URL(url);
